@@ -1,0 +1,151 @@
+// Package action is the wire: decoding, signatures, dispatch, envelope,
+// OpenAPI. It knows no product; products register actions in one table, from
+// which dispatch, validation, permission names and the description come.
+package action
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// RegionMode says whether an action asks for the common parameter Region.
+type RegionMode int
+
+const (
+	RegionRequired RegionMode = iota
+	RegionOptional
+	RegionNone
+)
+
+// Spec describes an action beside its request and response types.
+//
+// Request types are structs with flat fields, one a parameter, decoded by name:
+//
+//	type startRequest struct {
+//		VMID string `validate:"required" doc:"virtual machine id"`
+//		Limit int   `default:"20" validate:"min=0,max=100"`
+//		ChargeType string `validate:"required,oneof=Dynamic Month Year"`
+//		Rules []string `alias:"Rule"`
+//		DataDisks []dataDisk           // Name.0.Field=...
+//		action.Tenant                  // CompanyID, MemberID
+//		action.Page                    // Offset, Limit
+//	}
+//
+// Types are string, int, int64, float64, bool, slices of them, slices of structs. A pointer
+// tells absent from zero. Missing 3, unparsable 4, out of range 113, in that order over all
+// parameters. A parameter whose range has a module code of its own gets no range here: the
+// handler checks it. Tag loose:"true" makes a string parameter accept any scalar.
+//
+// Response types are structs whose exported fields are the top-level fields of the answer.
+type Spec struct {
+	Name    string
+	Module  string // as in actions.yaml
+	Summary string
+	Region  RegionMode
+	// Admin: only platform administrators (111 otherwise).
+	Admin bool
+	// Anonymous: needs no credential.
+	Anonymous bool
+	// Mutates: recorded in the audit log.
+	Mutates bool
+	// Extension: not in actions.yaml but in extensions.yaml or docs/api-extensions.md.
+	Extension bool
+}
+
+// Action is one row of the table; made by Define.
+type Action struct {
+	Spec
+	impl any // filled by Define
+}
+
+// Define makes a row. h gets the decoded, validated request. It returns *retcode.Error for a
+// failure; any other error is answered as code 2 and logged.
+func Define[Q, R any](s Spec, h func(ctx context.Context, c *Call, q *Q) (*R, error)) Action {
+	panic("not yet")
+}
+
+// Tenant is embedded in request types whose action takes the acting tenant. The values are checked
+// by the wire (111) and reach the handler as Call.Company and Call.Member.
+type Tenant struct {
+	CompanyID int64 `doc:"tenant to act on; honoured for administrators only"`
+	MemberID  int64 `doc:"acting account"`
+}
+
+// Page is embedded in request types of lists.
+type Page struct {
+	Offset int `default:"0" validate:"min=0" doc:"start of the page"`
+	Limit  int `default:"20" validate:"min=0,max=100" doc:"page length"`
+}
+
+// Empty is the response of actions that answer only the envelope.
+type Empty struct{}
+
+// Caller is who signed the request.
+type Caller struct {
+	Account int64  // account (member) id
+	Email   string // login name
+	Company int64  // the account's own tenant
+	Admin   bool   // platform administrator
+	Frozen  bool   // account or tenant frozen: 20001 / 27004
+}
+
+// Call is everything about one request besides its parameters.
+type Call struct {
+	Action    string
+	RequestID string
+	Caller    Caller
+	// Company is the tenant acted on: the caller's own, or CompanyID for an administrator.
+	// 0: an administrator who named none; lists then show all tenants, creates use Owner().
+	Company  int64
+	Member   int64
+	Region   string
+	ClientIP netip.Addr
+	Language string // "zh" or "en"
+	Received time.Time
+	// Audited is set by whoever wrote the audit entry in the request's own transaction.
+	Audited bool
+	// Resources are added by the handler (AddResource) for the audit entry.
+	Resources []string
+}
+
+// Owner is the tenant that owns what this call creates.
+func (c *Call) Owner() int64 {
+	if c.Company != 0 {
+		return c.Company
+	}
+	return c.Caller.Company
+}
+
+// AddResource names a resource for the audit entry.
+func (c *Call) AddResource(ids ...string) { c.Resources = append(c.Resources, ids...) }
+
+// CallFrom returns the call that ctx belongs to, or nil (background work).
+func CallFrom(ctx context.Context) *Call { panic("not yet") }
+
+// Credential is what a public key stands for.
+type Credential struct {
+	Caller
+	PrivateKey string
+	Disabled   bool // key disabled or expired: 109
+}
+
+// Authenticator is fulfilled by identity.
+type Authenticator interface {
+	// Key returns the credential of a public key; nil when unknown.
+	Key(ctx context.Context, publicKey string) (*Credential, error)
+}
+
+// Gate is asked after authentication and before the handler; products fulfil parts of it.
+type Gate interface {
+	// Region refuses unknown (113), unlicensed or expired (400, 404) regions.
+	Region(ctx context.Context, c *Call) error
+	// Tenant refuses CompanyID of a tenant that does not exist.
+	Tenant(ctx context.Context, company int64) error
+}
+
+// Auditor records a call that no transaction of its own recorded: refused mutating calls, and
+// accepted ones without an operation.
+type Auditor interface {
+	Record(ctx context.Context, c *Call, spec Spec, err error)
+}

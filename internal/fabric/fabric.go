@@ -1,0 +1,148 @@
+// Package fabric turns intended networks into OVN northbound rows. Callers
+// hand over a whole product (a VPC, a segment) as it should be; the fabric
+// writes the difference in one transaction. It knows no product package, no
+// tenant and no database.
+package fabric
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Fabric is the network engine: OVN (ovn.go), or a recorder for simulated clouds (memory.go).
+type Fabric interface {
+	// EnsureVPC makes the northbound rows of one VPC equal to v: adds, changes and removes.
+	EnsureVPC(ctx context.Context, v VPC) error
+	// RemoveVPC removes every row of the VPC. An unknown id is no error.
+	RemoveVPC(ctx context.Context, id string) error
+	EnsureSegment(ctx context.Context, s Segment) error
+	RemoveSegment(ctx context.Context, id string) error
+	// Wait returns when the given chassis run what was written before the call, or
+	// with ctx's error. A chassis that OVN does not know, or that is not in the list, is not waited for.
+	Wait(ctx context.Context, chassis []string) error
+	// Present lists the ids of the VPCs and segments that have rows bearing our marker.
+	Present(ctx context.Context) (vpcs, segments []string, err error)
+	Close() error
+}
+
+// VPC is a logical router with its switches, ports, groups, gateways and EIPs.
+type VPC struct {
+	ID       string // vpc-...
+	CIDR     netip.Prefix
+	Peers    []netip.Prefix // networks beside CIDR that count as inside (linked VPCs, VPN remotes)
+	MTU      int            // of guests: overlay MTU
+	Subnets  []Subnet
+	Ports    []Port
+	Gateways []Gateway // at most one a segment
+	EIPs     []EIP
+	Groups   []Group // each one side of one security group, with its members in this VPC
+}
+
+// Subnet is a logical switch with DHCP.
+type Subnet struct {
+	ID      string // subnet-...
+	CIDR    netip.Prefix
+	Gateway netip.Addr   // router's address: the first usable
+	DNS     []netip.Addr // offered by DHCP
+	Routes  []Route      // this subnet's own, beside the VPC's
+}
+
+// Route is an editable route of a subnet.
+type Route struct {
+	ID          string
+	Destination netip.Prefix
+	NextHop     netip.Addr
+}
+
+// Port is a NIC: one address, one MAC, port security on both.
+type Port struct {
+	ID       string // nic-...
+	UUID     string // name of the logical port and libvirt's interface id
+	SubnetID string
+	MAC      string
+	IP       netip.Addr
+	Hostname string // offered by DHCP; empty: none
+	// NoDefaultRoute: DHCP offers no router, only a classless route to the VPC (a further NIC).
+	NoDefaultRoute bool
+}
+
+// Gateway is the VPC's router port on an external segment.
+type Gateway struct {
+	SegmentID string
+	Address   netip.Prefix // the router's own address on the segment
+	MAC       string
+	NextHop   netip.Addr // the segment's gateway; invalid: no default route
+	Chassis   []string   // OVN chassis that may carry it, best first; a dead host is left out
+}
+
+// EIP is a 1:1 NAT of a segment's address to a port.
+type EIP struct {
+	ID            string // eip-...
+	SegmentID     string
+	Address       netip.Addr
+	PortID        string
+	BandwidthMbps int
+	Default       bool // the port's default egress
+	// Distributed: the port's host has the segment's bridge, so that traffic need not
+	// pass the gateway. The fabric uses it only when the port has exactly one EIP.
+	Distributed bool
+}
+
+// Group is one side of a security group within one VPC: what no rule accepts is dropped.
+// A port in no group of a side is closed on that side, unless it is in no group at all
+// (then only port security and the segment's rules filter it).
+type Group struct {
+	ID      string // sg-...
+	Side    Side
+	Rules   []Rule
+	Members []string // port ids
+}
+
+// Side tells which traffic a group filters.
+type Side string
+
+const (
+	Inner Side = "inner" // the other end is inside the VPC (or a peer)
+	Outer Side = "outer" // the other end is outside
+)
+
+// Rule of a group. Evaluated by Priority, then the more specific first, DROP before ACCEPT.
+type Rule struct {
+	ID       string // sg_rule-...
+	Ingress  bool
+	Protocol Protocol
+	Ports    []PortRange    // destination ports; empty: all (TCP, UDP only)
+	Remote   []netip.Prefix // other end; empty: anywhere
+	Accept   bool
+	Priority Priority
+}
+
+type Protocol string
+
+const (
+	AnyProtocol Protocol = "ALL"
+	TCP         Protocol = "TCP"
+	UDP         Protocol = "UDP"
+	ICMPv4      Protocol = "ICMP"
+	ICMPv6      Protocol = "ICMPv6"
+	GRE         Protocol = "GRE"
+)
+
+type Priority string
+
+const (
+	High   Priority = "HIGH"
+	Medium Priority = "MEDIUM"
+	Low    Priority = "LOW"
+)
+
+// PortRange is inclusive.
+type PortRange struct{ First, Last uint16 }
+
+// Segment is an external network: a logical switch on a provider bridge.
+type Segment struct {
+	ID      string // seg-...
+	CIDR    netip.Prefix
+	VLAN    int    // 0: untagged
+	Network string // provider network name, as in the hosts' bridge mappings
+}

@@ -1,0 +1,49 @@
+// Package hostlink is what controller and host say to each other: the protocol
+// (hostlink.proto), a client and a server for it over mutual TLS, and no logic.
+// The agent (internal/host) and simulated hosts (internal/simulate) implement
+// Host; the controller's fleet calls it and cannot tell which it talks to.
+package hostlink
+
+//go:generate protoc --go_out=hostlinkpb --go_opt=paths=source_relative --connect-go_out=hostlinkpb --connect-go_opt=paths=source_relative,simple hostlink.proto
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+)
+
+// Errors a host answers besides transport failures. They survive the wire.
+var (
+	// ErrFenced: the caller's epoch or generation is older than one seen before. Never retried.
+	ErrFenced = errors.New("hostlink: a newer controller or a newer generation was here")
+	// ErrNotFound: a volume, image or domain named by the request is not on the host.
+	ErrNotFound = errors.New("hostlink: not found on the host")
+	// ErrInvalid: the specification cannot be applied (shrinking a volume, a malformed id).
+	ErrInvalid = errors.New("hostlink: invalid specification")
+	// ErrNoSpace: the host's volume directory is full.
+	ErrNoSpace = errors.New("hostlink: no space on the host")
+)
+
+// Host is one host as the controller sees it. Every call is idempotent.
+type Host interface {
+	Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, error)
+	List(context.Context, *pb.ListRequest) (*pb.ListResponse, error)
+	// Watch calls each for every event until ctx ends or the link breaks; each must not block.
+	Watch(ctx context.Context, req *pb.WatchRequest, each func(*pb.Event)) error
+
+	ImageStatus(context.Context, *pb.ImageStatusRequest) (*pb.ImageStatusResponse, error)
+	// PutImage sends a whole image; the host verifies the digest and keeps nothing on a mismatch.
+	PutImage(ctx context.Context, digest string, size int64, r io.Reader) (*pb.ImageStatusResponse, error)
+	RemoveImage(context.Context, *pb.RemoveImageRequest) (*pb.RemoveImageResponse, error)
+
+	EnsureVolume(context.Context, *pb.EnsureVolumeRequest) (*pb.Volume, error)
+	RemoveVolume(context.Context, *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error)
+
+	EnsureDomain(context.Context, *pb.EnsureDomainRequest) (*pb.Domain, error)
+	RemoveDomain(context.Context, *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error)
+
+	CertificateRequest(context.Context, *pb.CertificateRequestRequest) (*pb.CertificateRequestResponse, error)
+	InstallCertificate(context.Context, *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error)
+}
