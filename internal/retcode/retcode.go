@@ -1,6 +1,8 @@
 // Package retcode is the list of status codes (generated from the catalogue) and the typed error that carries one.
 package retcode
 
+//go:generate go run ./gen
+
 import (
 	"errors"
 	"fmt"
@@ -8,6 +10,48 @@ import (
 
 // Code is a status code of the API: 0 or one of the 212 failures.
 type Code int
+
+// Entry describes one code of the catalogue.
+type Entry struct {
+	Code   Code
+	Module string // module key of the contract
+	Symbol string // name of the constant
+	ZH, EN string // message; ZH is the contract's own wording
+	When   string // what raises it
+}
+
+var byCode = func() map[Code]*Entry {
+	m := make(map[Code]*Entry, len(All))
+	for i := range All {
+		m[All[i].Code] = &All[i]
+	}
+	return m
+}()
+
+// Entry returns the catalogue's entry, or that of ServiceError for a number that is none.
+func (c Code) Entry() *Entry {
+	if e := byCode[c]; e != nil {
+		return e
+	}
+	return byCode[ServiceError]
+}
+
+// Message of a code in "zh" or "en". OK has the empty message, as the envelope wants it.
+func (c Code) Message(lang string) string {
+	if c == OK {
+		return ""
+	}
+	if lang == English {
+		return c.Entry().EN
+	}
+	return c.Entry().ZH
+}
+
+// Languages of messages.
+const (
+	Chinese = "zh"
+	English = "en"
+)
 
 // Error is a failure with its code and a detail that tells the caller what to change.
 type Error struct {
@@ -38,6 +82,35 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Detail in English.
 func (e *Error) Detail() string { return fmt.Sprintf(e.Format, e.Args...) }
+
+// Message is what the caller reads: the code's message, then the detail, in "zh" or "en".
+// The detail of ServiceError is never answered, since it speaks of our insides.
+func (e *Error) Message(lang string) string {
+	m := e.Code.Message(lang)
+	if e.Code == ServiceError || e.Format == "" {
+		return m
+	}
+	if lang == English {
+		return m + ": " + e.Detail()
+	}
+	format, ok := detailZH[e.Format]
+	if !ok {
+		format = e.Format
+	}
+	return m + ": " + fmt.Sprintf(format, e.Args...)
+}
+
+// Message of any error, as Error.Message; an error without a code reads as ServiceError.
+func Message(err error, lang string) string {
+	var e *Error
+	if err == nil {
+		return OK.Message(lang)
+	}
+	if errors.As(err, &e) {
+		return e.Message(lang)
+	}
+	return ServiceError.Message(lang)
+}
 
 // Of returns the code of err: OK for nil, ServiceError for an error without one.
 func Of(err error) Code {

@@ -1,0 +1,41 @@
+// Command report adds up what the tests of one run proved, prints
+// `status codes proven: N of 213`, and compares docs/status-codes.md with it
+// (exit status 1 when it is not current), or writes it with -w.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/retcode/proof"
+)
+
+func main() {
+	log.SetFlags(0)
+	dir := flag.String("dir", os.Getenv(proof.Env), "folder that the tests wrote to")
+	doc := flag.String("doc", "docs/status-codes.md", "the table")
+	write := flag.Bool("w", false, "write the table instead of comparing it")
+	flag.Parse()
+	proven, err := proof.Collect(*dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	table := proof.Table(proven)
+	fmt.Printf("status codes proven: %d of %d\n", len(proven), len(retcode.All))
+	if *write {
+		if err := os.WriteFile(*doc, []byte(table), 0o644); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	have, err := os.ReadFile(*doc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if string(have) != table {
+		log.Fatalf("%s is not what this run proved: run `make generate` after the tests, and commit it", *doc)
+	}
+}
