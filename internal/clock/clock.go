@@ -28,6 +28,13 @@ func (c *Clock) Now() time.Time {
 // Micros is Now in unix microseconds, the form in which times are stored.
 func (c *Clock) Micros() int64 { return c.Now().UnixMicro() }
 
+// Offset from wall time, never negative.
+func (c *Clock) Offset() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset
+}
+
 // Advance moves the clock on by d (negative: ignored) and wakes every sleeper.
 func (c *Clock) Advance(d time.Duration) {
 	if d <= 0 {
