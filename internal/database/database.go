@@ -12,7 +12,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/uptrace/bun"
 )
 
@@ -30,44 +35,116 @@ type Options struct {
 	URL string
 	// Dir holds lingyun.db and its backups before migrations (the newest 3).
 	Dir string
+	// KeyFingerprint names the key file that opens the secrets in the database; it is
+	// noted beside each backup, because a backup without its key file has no API keys.
+	KeyFingerprint string
 }
 
 // DB is an open, migrated database.
-type DB struct{}
+type DB struct {
+	gate    *gate
+	writer  *bun.DB
+	reader  *bun.DB
+	journal *pgxpool.Pool // PostgreSQL only
+	close   func() error
+}
 
 // Open opens and migrates (after a backup with VACUUM INTO, on SQLite).
-func Open(ctx context.Context, o Options) (*DB, error) { panic("not yet") }
+func Open(ctx context.Context, o Options) (*DB, error) {
+	var d *DB
+	var err error
+	if o.URL == "" {
+		d, err = openSQLite(o)
+	} else {
+		d, err = openPostgres(ctx, o.URL)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := d.migrate(ctx, o); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
 
 // Close ends all connections.
-func (d *DB) Close() error { panic("not yet") }
+func (d *DB) Close() error { return d.close() }
+
+// Postgres tells which engine this is, for the few statements that cannot be common.
+func (d *DB) Postgres() bool { return d.journal != nil }
+
+// SetDown takes the database away (true) or gives it back: every call on it answers
+// ErrUnavailable, also in transactions under way. Only the simulated cloud's control calls it.
+func (d *DB) SetDown(down bool) { d.gate.down.Store(down) }
+
+// Ping tells whether the database answers.
+func (d *DB) Ping(ctx context.Context) error {
+	_, err := d.reader.ExecContext(ctx, "SELECT 1")
+	return classify(err)
+}
+
+type transactionKey struct{}
+
+// InTransaction tells whether ctx is inside Transact.
+func InTransaction(ctx context.Context) bool { return ctx.Value(transactionKey{}) != nil }
+
+// attempts of a transaction that meets others. The back-off reaches about 10 s in
+// all, longer than SQLite's busy timeout and any deadlock detection.
+const attempts = 40
 
 // Transact runs fn in one read-write transaction and commits when it returns nil.
 // Serialization failures, deadlocks and SQLITE_BUSY run fn again, so fn must not
 // have effects outside tx. No engine, host or network call belongs inside.
 // Inside another transaction: ErrNested.
 func (d *DB) Transact(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
-	panic("not yet")
+	if InTransaction(ctx) {
+		return ErrNested
+	}
+	for n := 1; ; n++ {
+		err := d.transact(ctx, fn)
+		if err == nil || !retryable(err) || n == attempts {
+			return classify(err)
+		}
+		slog.DebugContext(ctx, "transaction runs again", "attempt", n, "error", err)
+		wait := time.Duration(min(n*n, 300)) * time.Millisecond
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+	}
 }
 
-// Reader is for reads outside transactions: the read pool.
-func (d *DB) Reader() bun.IDB { panic("not yet") }
+func (d *DB) transact(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) (err error) {
+	tx, err := d.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done { // fn failed or panicked
+			if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) {
+				slog.WarnContext(ctx, "rollback failed", "error", rerr)
+			}
+		}
+	}()
+	if err := fn(context.WithValue(ctx, transactionKey{}, true), tx); err != nil {
+		return err
+	}
+	done = true
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
 
-// Writer is the write pool, for the workflow engine only.
-func (d *DB) Writer() *sql.DB { panic("not yet") }
+// Reader is for reads outside transactions: the read pool. It refuses writes.
+// Inside a transaction it does not see what the transaction wrote: use tx there.
+func (d *DB) Reader() bun.IDB { return d.reader }
 
-// InTransaction tells whether ctx is inside Transact.
-func InTransaction(ctx context.Context) bool { panic("not yet") }
+// Writer is the write pool, for the workflow engine only. On SQLite it has one connection.
+func (d *DB) Writer() *sql.DB { return d.writer.DB }
 
-// IsUnique tells whether err is a violated unique key; constraint is the table.column
-// list or index name as far as the engine tells.
-func IsUnique(err error) bool { panic("not yet") }
-
-// NewID returns prefix + "-" + 14 random lower-case letters and digits.
-func NewID(prefix string) string { panic("not yet") }
-
-// Serial returns a number that grows within the process and fits in 53 bits
-// (unix microseconds, bumped when equal), for ids that the wire has as int.
-func Serial() int64 { panic("not yet") }
-
-// Like escapes s for a LIKE pattern with ESCAPE '\' and wraps it in %.
-func Like(s string) string { panic("not yet") }
+// Journal is the pool of the workflow engine's own tables on PostgreSQL, and nil on
+// SQLite, where it shares Writer.
+func (d *DB) Journal() *pgxpool.Pool { return d.journal }
