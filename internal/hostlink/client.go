@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"connectrpc.com/connect"
-
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb/hostlinkpbconnect"
 )
