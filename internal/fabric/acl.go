@@ -1,0 +1,190 @@
+package fabric
+
+import (
+	"fmt"
+	"math/bits"
+	"net/netip"
+
+	"github.com/lingyun-cloud/lingyun/internal/fabric/nb"
+)
+
+// bands of the three priorities. Within a band 2 × (prefix length × 8 + port
+// rank) is added, and 1 for DROP: at most 527 with IPv4 and 2063 with IPv6, so
+// that bands never touch and DROP beats ACCEPT only at an equal specificity.
+var bands = map[Priority]int{High: 20000, Medium: 10000, Low: 1000}
+
+// rulePriority of one ACL of a rule: the more specific remote end first, then
+// the more specific ports.
+func rulePriority(r Rule, remote netip.Prefix, ports *PortRange) int {
+	specificity := 0
+	if remote.IsValid() {
+		specificity = remote.Bits() * 8
+	}
+	p := bands[r.Priority] + 2*(specificity+portRank(r.Protocol, ports))
+	if !r.Accept {
+		p++
+	}
+	return p
+}
+
+// portRank orders what a rule says about protocol and ports from 0, anything,
+// to 7, one port.
+func portRank(p Protocol, ports *PortRange) int {
+	switch {
+	case p == AnyProtocol:
+		return 0
+	case ports == nil:
+		return 1
+	}
+	// 1 port: 7; up to 16: 6; 256: 5; 4096: 4; more: 3.
+	width := bits.Len16(ports.Last - ports.First) // 0..16
+	return 7 - (width+3)/4
+}
+
+// renderGroups gives each side of each group a port group with its ACLs, and
+// all ports that are in any group one more with what holds for them all:
+//
+//   - established connections go on when the rule that let them in is removed;
+//     OVN cuts them otherwise,
+//   - DHCP works whatever the rules say,
+//   - what no rule accepted is dropped, on both sides: a port with only an inner
+//     group is closed to the outside.
+func (r *vpcRenderer) renderGroups() {
+	filtered := symbol("filtered", r.ID)
+	filteredID := rowID(r.ID, "filtered")
+	acl := func(id, of, group, direction, action, match string, priority int) {
+		r.add(&nb.ACL{UUID: id, Direction: direction, Priority: priority, Match: match, Action: action, ExternalIDs: r.mark(of)},
+			in(nb.PortGroupTable, group, "acls"))
+	}
+
+	anyMember := map[string]bool{}
+	r.add(&nb.PortGroup{UUID: filteredID, Name: filtered, ExternalIDs: r.mark(r.ID)})
+	for _, d := range []struct{ role, direction, port string }{
+		{"in", nb.ACLDirectionToLport, "outport"}, {"out", nb.ACLDirectionFromLport, "inport"},
+	} {
+		match := d.port + " == @" + filtered
+		acl(rowID(r.ID, "established-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionAllow,
+			match+" && ct.est && !ct.rpl && ct_mark.blocked == 0", priorityEstablished)
+		acl(rowID(r.ID, "default-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionDrop, match+" && ip", priorityDefault)
+	}
+	acl(rowID(r.ID, "dhcp"), r.ID, filteredID, nb.ACLDirectionFromLport, nb.ACLActionAllow,
+		"inport == @"+filtered+" && udp.src == 68 && udp.dst == 67 && ip4.dst == "+r.dhcpServers(), priorityDHCP)
+
+	for _, g := range r.Groups {
+		name := symbol(string(g.Side), r.ID, g.ID)
+		id := rowID(r.ID, "group "+string(g.Side)+" "+g.ID)
+		r.add(&nb.PortGroup{UUID: id, Name: name, ExternalIDs: r.mark(g.ID)})
+		for _, m := range g.Members {
+			r.memberOf[m] = append(r.memberOf[m], in(nb.PortGroupTable, id, "ports"))
+			if !anyMember[m] {
+				anyMember[m] = true
+				r.memberOf[m] = append(r.memberOf[m], in(nb.PortGroupTable, filteredID, "ports"))
+			}
+		}
+		for _, rule := range g.Rules {
+			r.renderRule(g, rule, name, id, acl)
+		}
+	}
+}
+
+// dhcpServers is what a DHCP client sends to: everybody, or on renewal its server.
+func (r *vpcRenderer) dhcpServers() string {
+	s := "{255.255.255.255"
+	for _, subnet := range r.Subnets {
+		s += ", " + subnet.Gateway.String()
+	}
+	return s + "}"
+}
+
+func (r *vpcRenderer) renderRule(g Group, rule Rule, group, groupID string,
+	acl func(id, of, group, direction, action, match string, priority int)) {
+	if rule.Protocol == ICMPv6 {
+		return // a VPC carries IPv4 only: there is nothing to let in or keep out
+	}
+	direction, port, end := nb.ACLDirectionFromLport, "inport", "ip4.dst"
+	if rule.Ingress {
+		direction, port, end = nb.ACLDirectionToLport, "outport", "ip4.src"
+	}
+	side := "!="
+	if g.Side == Inner {
+		side = "=="
+	}
+	action := nb.ACLActionDrop
+	if rule.Accept {
+		action = nb.ACLActionAllowRelated
+	}
+	remotes := rule.Remote
+	if len(remotes) == 0 {
+		remotes = []netip.Prefix{{}}
+	}
+	ports := []*PortRange{nil}
+	if len(rule.Ports) > 0 && (rule.Protocol == TCP || rule.Protocol == UDP) {
+		ports = nil
+		for _, p := range rule.Ports {
+			ports = append(ports, &p)
+		}
+	}
+	for _, remote := range remotes {
+		if remote.IsValid() && !remote.Addr().Is4() {
+			continue
+		}
+		for _, p := range ports {
+			match := fmt.Sprintf("%s == @%s && %s %s $%s", port, group, end, side, r.inside)
+			if remote.IsValid() && remote.Bits() > 0 {
+				match += fmt.Sprintf(" && %s == %s", end, remote.Masked())
+			}
+			match += protocolMatch(rule.Protocol, p)
+			role := fmt.Sprintf("acl %s %s %s %v", r.ID, g.Side, remote, p)
+			acl(rowID(rule.ID, role), rule.ID, groupID, direction, action, match, rulePriority(rule, remote, p))
+		}
+	}
+}
+
+func protocolMatch(p Protocol, ports *PortRange) string {
+	switch p {
+	case TCP, UDP:
+		l4 := map[Protocol]string{TCP: "tcp", UDP: "udp"}[p]
+		switch {
+		case ports == nil:
+			return " && " + l4
+		case ports.First == ports.Last:
+			return fmt.Sprintf(" && %s.dst == %d", l4, ports.First)
+		default:
+			return fmt.Sprintf(" && %d <= %s.dst <= %d", ports.First, l4, ports.Last)
+		}
+	case ICMPv4:
+		return " && icmp4"
+	case GRE:
+		return " && ip.proto == 47"
+	}
+	return ""
+}
+
+func (g Group) validate(c *check, seen map[string]bool, ports map[string]bool) {
+	c.id(g.ID)
+	c.that(g.Side == Inner || g.Side == Outer, "side %q of group %s", g.Side, g.ID)
+	c.unique(seen, string(g.Side)+" group", g.ID)
+	for _, m := range g.Members {
+		c.that(ports[m], "group %s names unknown port %q", g.ID, m)
+		c.unique(seen, string(g.Side)+" member of "+g.ID, m)
+	}
+	for _, r := range g.Rules {
+		c.id(r.ID)
+		c.unique(seen, string(g.Side)+" rule", r.ID)
+		_, ok := bands[r.Priority]
+		c.that(ok, "priority %q of rule %s", r.Priority, r.ID)
+		switch r.Protocol {
+		case AnyProtocol, TCP, UDP, ICMPv4, ICMPv6, GRE:
+		default:
+			c.that(false, "protocol %q of rule %s", r.Protocol, r.ID)
+		}
+		for _, p := range r.Ports {
+			c.that(p.First <= p.Last, "ports %d-%d of rule %s", p.First, p.Last, r.ID)
+			c.unique(seen, fmt.Sprintf("%s ports of rule %s", g.Side, r.ID), fmt.Sprint(p))
+		}
+		for _, p := range r.Remote {
+			c.that(p.IsValid() && p == p.Masked(), "remote %s of rule %s: want a network", p, r.ID)
+			c.unique(seen, fmt.Sprintf("%s remote of rule %s", g.Side, r.ID), p.String())
+		}
+	}
+}
