@@ -53,29 +53,39 @@ func (s *Service) CheckVMSpec(ctx context.Context, region, vmType string, cpus, 
 
 // CheckDiskSpec refuses data disk sizes that the storage set type does not offer (5003).
 func (s *Service) CheckDiskSpec(ctx context.Context, region, setType string, gb int) error {
-	return s.checkRange(ctx, region, dataDisk, setType, gb, retcode.DiskSpecOutOfRange, "%s offers data disks of %d to %d GB, not %d")
+	r, err := s.offered(ctx, region, dataDisk, setType)
+	if err == nil && !r.has(gb) {
+		err = retcode.DiskSpecOutOfRange.Errorf("%s offers data disks of %d to %d GB, not %d", setType, r.Minimum, r.Maximum, gb)
+	}
+	return err
 }
 
 // CheckBootDiskSpec is CheckDiskSpec for system disks.
 func (s *Service) CheckBootDiskSpec(ctx context.Context, region, setType string, gb int) error {
-	return s.checkRange(ctx, region, bootDisk, setType, gb, retcode.DiskSpecOutOfRange, "%s offers system disks of %d to %d GB, not %d")
+	r, err := s.offered(ctx, region, bootDisk, setType)
+	if err == nil && !r.has(gb) {
+		err = retcode.DiskSpecOutOfRange.Errorf("%s offers system disks of %d to %d GB, not %d", setType, r.Minimum, r.Maximum, gb)
+	}
+	return err
 }
 
 // CheckEIPSpec refuses bandwidths that the external segment does not offer (8000).
 func (s *Service) CheckEIPSpec(ctx context.Context, region, segment string, mbps int) error {
-	return s.checkRange(ctx, region, eip, segment, mbps, retcode.BandwidthOutOfRange, "%s offers bandwidths of %d to %d Mbps, not %d")
+	r, err := s.offered(ctx, region, eip, segment)
+	if err == nil && !r.has(mbps) {
+		err = retcode.BandwidthOutOfRange.Errorf("%s offers bandwidths of %d to %d Mbps, not %d", segment, r.Minimum, r.Maximum, mbps)
+	}
+	return err
 }
 
-func (s *Service) checkRange(ctx context.Context, region, kind, scope string, value int, code retcode.Code, format string) error {
-	var row rangeSpec
+func (r rangeSpec) has(value int) bool { return r.Minimum <= value && value <= r.Maximum }
+
+// offered reads the range of a scope, or the default one.
+func (s *Service) offered(ctx context.Context, region, kind, scope string) (rangeSpec, error) {
+	row := rangeSpec{Minimum: defaultRanges[kind][0], Maximum: defaultRanges[kind][1]}
 	err := s.DB.Reader().NewSelect().Model(&row).Where("region = ? AND kind = ? AND scope = ?", region, kind, scope).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		row.Minimum, row.Maximum = defaultRanges[kind][0], defaultRanges[kind][1]
-	} else if err != nil {
-		return err
+		err = nil
 	}
-	if value < row.Minimum || value > row.Maximum {
-		return code.Errorf(format, scope, row.Minimum, row.Maximum, value)
-	}
-	return nil
+	return row, err
 }

@@ -80,7 +80,7 @@ func (s *Service) readKey(ctx context.Context, publicKey string) (*action.Creden
 	}
 	return &action.Credential{
 		Caller: action.Caller{Account: row.Account, Email: row.Email, Company: row.Company, Admin: row.Kind == administrator,
-			Frozen: row.State == Frozen || row.TenantState == Frozen},
+			Frozen: row.State == Frozen, TenantFrozen: row.TenantState == Frozen},
 		PrivateKey: string(private),
 		Disabled:   row.Disabled,
 	}, nil
