@@ -5,7 +5,9 @@ package action
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
+	"reflect"
 	"time"
 )
 
@@ -32,12 +34,25 @@ const (
 //		action.Page                    // Offset, Limit
 //	}
 //
-// Types are string, int, int64, float64, bool, slices of them, slices of structs. A pointer
-// tells absent from zero. Missing 3, unparsable 4, out of range 113, in that order over all
-// parameters. A parameter whose range has a module code of its own gets no range here: the
-// handler checks it. Tag loose:"true" makes a string parameter accept any scalar.
+// Types are string, int, int64, float64, bool, slices of them, structs and slices of structs. A
+// pointer to a scalar tells absent from zero. Missing 3, unparsable 4, out of range 113, in that
+// order over all parameters. A parameter whose range has a module code of its own gets no range
+// here: the handler checks it.
 //
-// Response types are structs whose exported fields are the top-level fields of the answer.
+// Tags of a request field:
+//
+//	name:"Wire"      the parameter's name when it differs from the field's
+//	alias:"A,B"      other names; the first one present counts
+//	default:"20"     value of an absent parameter
+//	validate:"..."   tags of go-playground/validator about this one field; required means
+//	                 present and not empty. Rules between fields belong to the handler.
+//	loose:"true"     a string parameter accepts any JSON scalar
+//	doc:"..."        one line for people
+//
+// An absent parameter without default keeps its zero value and is not validated.
+//
+// Response types are structs whose exported fields are the top-level fields of the answer;
+// nil slices answer []. The tag json names a field, doc describes it.
 type Spec struct {
 	Name    string
 	Module  string // as in actions.yaml
@@ -56,17 +71,52 @@ type Spec struct {
 // Action is one row of the table; made by Define.
 type Action struct {
 	Spec
-	impl any // filled by Define
+	impl *binding
 }
 
 // Define makes a row. h gets the decoded, validated request. It returns *retcode.Error for a
 // failure; any other error is answered as code 2 and logged.
+//
+// It panics when the request or response type has a shape or a tag that the wire cannot serve:
+// that is a mistake in the program and shows in its first test.
 func Define[Q, R any](s Spec, h func(ctx context.Context, c *Call, q *Q) (*R, error)) Action {
-	panic("not yet")
+	if s.Name == "" {
+		panic("action: Define without a name")
+	}
+	request := compileRequest(s.Name, reflect.TypeFor[Q]())
+	response := compileResponse(s.Name, reflect.TypeFor[R]())
+	return Action{Spec: s, impl: &binding{
+		request:  request,
+		response: response,
+		call: func(ctx context.Context, c *Call, in slots) ([]byte, error) {
+			q := new(Q)
+			if err := request.decode(reflect.ValueOf(q).Elem(), in); err != nil {
+				return nil, err
+			}
+			r, err := h(ctx, c, q)
+			if err != nil {
+				return nil, err
+			}
+			if r == nil {
+				r = new(R)
+			}
+			response.fill(reflect.ValueOf(r).Elem())
+			return json.Marshal(r)
+		},
+	}}
+}
+
+// binding is what Define learned about the types of an action.
+type binding struct {
+	request  *object
+	response *answer
+	call     func(ctx context.Context, c *Call, in slots) ([]byte, error)
 }
 
 // Tenant is embedded in request types whose action takes the acting tenant. The values are checked
-// by the wire (111) and reach the handler as Call.Company and Call.Member.
+// by the wire (111) and reach the handler as Call.Company and Call.Member. A request type that
+// declares CompanyID or MemberID as a field of its own takes it as an ordinary parameter: then
+// the wire neither checks it nor acts on it.
 type Tenant struct {
 	CompanyID int64 `doc:"tenant to act on; honoured for administrators only"`
 	MemberID  int64 `doc:"acting account"`
@@ -87,7 +137,9 @@ type Caller struct {
 	Email   string // login name
 	Company int64  // the account's own tenant
 	Admin   bool   // platform administrator
-	Frozen  bool   // account or tenant frozen: 20001 / 27004
+	Frozen  bool   // account frozen: 20001
+	// TenantFrozen: the tenant is frozen: 27004.
+	TenantFrozen bool
 }
 
 // Call is everything about one request besides its parameters.
@@ -121,7 +173,18 @@ func (c *Call) Owner() int64 {
 func (c *Call) AddResource(ids ...string) { c.Resources = append(c.Resources, ids...) }
 
 // CallFrom returns the call that ctx belongs to, or nil (background work).
-func CallFrom(ctx context.Context) *Call { panic("not yet") }
+func CallFrom(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	return c
+}
+
+type callKey struct{}
+
+// WithCall returns a context that belongs to c. The wire does this for every request; tests of
+// products that call below the wire may do it themselves.
+func WithCall(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
 
 // Credential is what a public key stands for.
 type Credential struct {
