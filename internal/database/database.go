@@ -42,11 +42,12 @@ type Options struct {
 
 // DB is an open, migrated database.
 type DB struct {
-	gate    *gate
-	writer  *bun.DB
-	reader  *bun.DB
-	journal *pgxpool.Pool // PostgreSQL only
-	close   func() error
+	gate     *gate
+	postgres bool
+	writer   *bun.DB
+	reader   *bun.DB
+	journal  func(context.Context) (Journal, error)
+	close    func() error
 }
 
 // Open opens and migrates (after a backup with VACUUM INTO, on SQLite).
@@ -71,7 +72,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 func (d *DB) Close() error { return d.close() }
 
 // Postgres tells which engine this is, for the few statements that cannot be common.
-func (d *DB) Postgres() bool { return d.journal != nil }
+func (d *DB) Postgres() bool { return d.postgres }
 
 // SetDown takes the database away (true) or gives it back: every call on it answers
 // ErrUnavailable, also in transactions under way. Only the simulated cloud's control calls it.
@@ -142,9 +143,14 @@ func (d *DB) transact(ctx context.Context, fn func(ctx context.Context, tx bun.T
 // Inside a transaction it does not see what the transaction wrote: use tx there.
 func (d *DB) Reader() bun.IDB { return d.reader }
 
-// Writer is the write pool, for the workflow engine only. On SQLite it has one connection.
+// Writer is the write pool, for migrations and tests. On SQLite it has one connection.
 func (d *DB) Writer() *sql.DB { return d.writer.DB }
 
-// Journal is the pool of the workflow engine's own tables on PostgreSQL, and nil on
-// SQLite, where it shares Writer.
-func (d *DB) Journal() *pgxpool.Pool { return d.journal }
+// Journal is a handle on which the workflow engine keeps its own tables. One of the two is set.
+type Journal struct {
+	SQLite   *sql.DB // takes turns with Writer on the one connection
+	Postgres *pgxpool.Pool
+}
+
+// Journal opens a handle for the workflow engine, which closes it.
+func (d *DB) Journal(ctx context.Context) (Journal, error) { return d.journal(ctx) }

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -46,36 +47,36 @@ func openSQLite(o Options) (*DB, error) {
 		"case_sensitive_like(1)",
 	}
 	// FULL: a committed payment survives a power loss.
-	writer, err := openPool(g, path, false, append(common, "journal_mode(WAL)", "synchronous(FULL)"))
+	wc, err := sqlite.NewConnector(dsn(path, append(common, "journal_mode(WAL)", "synchronous(FULL)"), "immediate"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("database: open %s: %w", path, err)
 	}
-	writer.SetMaxOpenConns(1)
-	writer.SetMaxIdleConns(1)
-	reader, err := openPool(g, path, true, append(common, "query_only(1)"))
+	rc, err := sqlite.NewConnector(dsn(path, append(common, "query_only(1)"), "deferred"))
 	if err != nil {
-		return nil, errors.Join(err, writer.Close())
+		return nil, fmt.Errorf("database: open %s: %w", path, err)
 	}
+	shared := newSharedConn()
+	openWriter := func() *sql.DB {
+		p := sql.OpenDB(&connector{Connector: wc, gate: g, shared: shared})
+		p.SetMaxOpenConns(1)
+		p.SetMaxIdleConns(1)
+		return p
+	}
+	writer := openWriter()
+	reader := sql.OpenDB(&connector{Connector: rc, gate: g, readOnly: true})
 	n := max(4, runtime.GOMAXPROCS(0))
 	reader.SetMaxOpenConns(n)
 	reader.SetMaxIdleConns(n)
 	return &DB{
-		gate:   g,
-		writer: bun.NewDB(writer, sqlitedialect.New()),
-		reader: bun.NewDB(reader, sqlitedialect.New()),
-		close:  func() error { return errors.Join(reader.Close(), writer.Close()) },
+		gate:    g,
+		writer:  bun.NewDB(writer, sqlitedialect.New()),
+		reader:  bun.NewDB(reader, sqlitedialect.New()),
+		journal: func(context.Context) (Journal, error) { return Journal{SQLite: openWriter()}, nil },
+		close:   func() error { return errors.Join(reader.Close(), writer.Close(), shared.close()) },
 	}, nil
 }
 
-func openPool(g *gate, path string, readOnly bool, pragmas []string) (*sql.DB, error) {
-	q := url.Values{"_pragma": pragmas}
-	if !readOnly {
-		q.Set("_txlock", "immediate")
-	}
-	dsn := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
-	c, err := sqlite.NewConnector(dsn.String())
-	if err != nil {
-		return nil, fmt.Errorf("database: open %s: %w", path, err)
-	}
-	return sql.OpenDB(&gatedConnector{Connector: c, gate: g, readOnly: readOnly}), nil
+func dsn(path string, pragmas []string, txlock string) string {
+	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": pragmas, "_txlock": {txlock}}.Encode()}
+	return u.String()
 }

@@ -70,7 +70,7 @@ func startPostgres() (*postgres, error) {
 		"-c", "listen_addresses=", "-c", "unix_socket_directories="+dir,
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
 		"-c", "shared_buffers=32MB", "-c", "max_connections=400", "-c", "dynamic_shared_memory_type=mmap",
-		"-c", "autovacuum=off")
+		"-c", "autovacuum=off", "-c", "deadlock_timeout=100ms")
 	cmd.Dir = dir
 	cmd.Stdin = stdin
 	// A session of its own: an interrupt at the terminal ends the tests, and they end the server.

@@ -12,9 +12,11 @@ CREATE TABLE operation (
     step       TEXT    NOT NULL,
     code       BIGINT  NOT NULL,
     message    TEXT    NOT NULL,
-    input      TEXT    NOT NULL,
+    input      TEXT    NOT NULL, -- JSON of the state at Accept
+    undo       TEXT    NOT NULL, -- JSON of what the undoing starts from; empty before
     cancel     BOOLEAN NOT NULL,
-    attempts   BIGINT  NOT NULL,
+    attempts   BIGINT  NOT NULL, -- starts, over all crashes
+    epoch      BIGINT  NOT NULL, -- of the leader that runs it
     created_at BIGINT  NOT NULL,
     updated_at BIGINT  NOT NULL,
     ended_at   BIGINT  NOT NULL

@@ -54,6 +54,7 @@ CREATE TABLE host (
     disk_used    BIGINT  NOT NULL,
     locked       BOOLEAN NOT NULL,
     down         BOOLEAN NOT NULL,
+    returned_at  BIGINT  NOT NULL, -- when it last came back from down; 0 never
     created_at   BIGINT  NOT NULL,
     updated_at   BIGINT  NOT NULL,
     generation   BIGINT  NOT NULL
@@ -75,7 +76,14 @@ CREATE TABLE host_token (
 );
 CREATE UNIQUE INDEX host_token_hash ON host_token (hash);
 
+-- Serials of host certificates that are refused though they have not expired.
+CREATE TABLE revoked_certificate (
+    serial     TEXT   PRIMARY KEY,
+    created_at BIGINT NOT NULL
+);
+
 -- +goose Down
+DROP TABLE revoked_certificate;
 DROP TABLE host_token;
 DROP TABLE host;
 DROP TABLE set_permission;
