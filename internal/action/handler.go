@@ -62,6 +62,7 @@ type Limits struct {
 const (
 	defaultMaxBody       = 4 << 20
 	defaultMaxParameters = 2000
+	glance               = 512      // bytes of a refused body in which the name of the action may stand
 	drained              = 64 << 20 // bytes of a refused body that are read, so that the client sees the answer
 )
 
@@ -256,7 +257,8 @@ func (h *Handler) read(r *http.Request) (params, *retcode.Error) {
 	case fail != nil:
 		return query, fail
 	case tooLarge != nil:
-		return query, tooLarge
+		head, _ := parseForm(string(raw), h.o.MaxParameters)
+		return append(head, query...), tooLarge
 	case len(raw) == 0:
 		return query, nil
 	}
@@ -276,7 +278,7 @@ func (h *Handler) read(r *http.Request) (params, *retcode.Error) {
 	return merge(query, body), nil
 }
 
-// body reads the body up to the limit. A longer one is read on and dropped up to a point, because
+// body reads the body up to the limit, or the beginning of a longer one. A longer one is read on and dropped up to a point, because
 // a client that is still sending does not see the answer.
 func (h *Handler) body(r *http.Request) ([]byte, *retcode.Error) {
 	raw, err := io.ReadAll(io.LimitReader(r.Body, h.o.MaxBody+1))
@@ -285,7 +287,7 @@ func (h *Handler) body(r *http.Request) ([]byte, *retcode.Error) {
 	}
 	if int64(len(raw)) > h.o.MaxBody {
 		io.CopyN(io.Discard, r.Body, drained)
-		return nil, retcode.InvalidParameter.Errorf("the body must have at most %d bytes", h.o.MaxBody)
+		return raw[:min(len(raw), glance)], retcode.InvalidParameter.Errorf("the body must have at most %d bytes", h.o.MaxBody)
 	}
 	return raw, nil
 }

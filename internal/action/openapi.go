@@ -40,13 +40,13 @@ func Document(actions []Action) *openapi3.T {
 	for _, e := range retcode.All {
 		codes = append(codes, int(e.Code))
 	}
-	doc.Components.Schemas["RetCode"] = openapi3.NewSchemaRef("", &openapi3.Schema{Type: &openapi3.Types{"integer"}, Enum: codes,
-		Description: "0 is success; the others are in docs/status-codes.md"})
+	code := &openapi3.Schema{Type: &openapi3.Types{"integer"}, Enum: codes, Description: "0 is success; the others are in docs/status-codes.md"}
+	doc.Components.Schemas["RetCode"] = openapi3.NewSchemaRef("", code)
 
 	modules := map[string]bool{}
 	for _, a := range actions {
 		modules[a.Module] = true
-		doc.Paths.Set("/api#"+a.Name, &openapi3.PathItem{Post: a.operation()})
+		doc.Paths.Set("/api#"+a.Name, &openapi3.PathItem{Post: a.operation(code)})
 	}
 	for m := range modules {
 		doc.Tags = append(doc.Tags, &openapi3.Tag{Name: m})
@@ -64,7 +64,7 @@ func OpenAPI(actions []Action) []byte {
 	return out
 }
 
-func (a Action) operation() *openapi3.Operation {
+func (a Action) operation(code *openapi3.Schema) *openapi3.Operation {
 	body := openapi3.NewObjectSchema()
 	set := func(name string, s *openapi3.Schema, required bool) {
 		body.Properties[name] = s.NewRef()
@@ -85,7 +85,7 @@ func (a Action) operation() *openapi3.Operation {
 	answer.Required = []string{paramAction, "RetCode", "Message"}
 	answer.Properties = fieldSchemas(a.Response())
 	answer.Properties[paramAction] = (&openapi3.Schema{Type: &openapi3.Types{"string"}, Enum: []any{a.Name + "Response"}}).NewRef()
-	answer.Properties["RetCode"] = &openapi3.SchemaRef{Ref: "#/components/schemas/RetCode"}
+	answer.Properties["RetCode"] = openapi3.NewSchemaRef("#/components/schemas/RetCode", code)
 	answer.Properties["Message"] = openapi3.NewStringSchema().NewRef()
 
 	description := "Success, or a failure told by RetCode"

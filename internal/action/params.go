@@ -114,26 +114,26 @@ func merge(query, body params) params {
 	return append(append(all, query...), body...)
 }
 
-// parseForm reads a query string or a form body. limit bounds the number of parameters.
+// parseForm reads a query string or a form body. limit bounds the number of parameters. On a
+// failure it returns what came before.
 func parseForm(s string, limit int) (params, *retcode.Error) {
 	if s == "" {
 		return nil, nil
 	}
-	n := strings.Count(s, "&") + 1
-	if n > limit {
-		return nil, tooMany(limit)
-	}
-	out := make(params, 0, n)
+	out := make(params, 0, min(strings.Count(s, "&")+1, limit))
 	for s != "" {
 		var pair string
 		pair, s, _ = strings.Cut(s, "&")
 		if pair == "" {
 			continue
 		}
+		if len(out) == limit {
+			return out, tooMany(limit)
+		}
 		k, v, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(k)
 		if err != nil || !utf8.ValidString(name) {
-			return nil, retcode.InvalidParameterFormat.Errorf("the parameter name %s is not percent-encoded UTF-8", shown(k))
+			return out, retcode.InvalidParameterFormat.Errorf("the parameter name %s is not percent-encoded UTF-8", shown(k))
 		}
 		value, err := url.QueryUnescape(v)
 		if err != nil || !utf8.ValidString(value) {
