@@ -10,12 +10,9 @@ package simulate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
-
-	"connectrpc.com/connect"
 
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
@@ -111,7 +108,7 @@ func (c *Cloud) Dial(id, _ string) (hostlink.Host, error) {
 
 // unreachable is what a caller of a dead host sees, as over a broken link.
 func unreachable(id string) error {
-	return connect.NewError(connect.CodeUnavailable, errors.New("host "+id+" does not answer"))
+	return fmt.Errorf("%w: %s", hostlink.ErrUnavailable, id)
 }
 
 // enter begins a call: it waits as told, and fails as told.
@@ -142,7 +139,7 @@ func (c *Cloud) enter(ctx context.Context, h *Host, call string) error {
 		if f.Count <= 0 {
 			c.failures = append(c.failures[:i], c.failures[i+1:]...)
 		}
-		return connect.NewError(connect.CodeInternal, fmt.Errorf("simulated failure of %s on %s", call, h.id))
+		return fmt.Errorf("simulated failure of %s on %s", call, h.id)
 	}
 	return ctx.Err()
 }

@@ -126,7 +126,7 @@ func (s *Service) describeOPLogs(ctx context.Context, c *action.Call, q *describ
 	if err != nil {
 		return nil, err
 	}
-	r := &describeOPLogsResponse{Infos: []oplogInfo{}, TotalCount: total}
+	r := &describeOPLogsResponse{Infos: []oplogInfo{}, TotalCount: int(total)}
 	if limit == 0 || int64(total) <= offset {
 		return r, nil
 	}

@@ -90,7 +90,7 @@ func (s *Service) describeRegion(ctx context.Context, c *action.Call, q *describ
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
-	r := &describeRegionResponse{Infos: []regionInfo{}, TotalCount: total}
+	r := &describeRegionResponse{Infos: []regionInfo{}, TotalCount: int(total)}
 	if q.Limit == 0 {
 		return r, nil
 	}

@@ -6,16 +6,19 @@ package fleet
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/uptrace/bun"
+	"golang.org/x/sync/singleflight"
 
-	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+	"github.com/lingyun-cloud/lingyun/internal/pki"
 )
 
 // ErrHostDown is answered at once by calls to a host that is declared down.
@@ -28,31 +31,6 @@ func IgnoreDown(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Demand is what something takes of a host. Zero fields take nothing.
-type Demand struct {
-	CPUs      int
-	MemoryMiB int
-	DiskGB    int
-}
-
-// Spot says where something may go.
-type Spot struct {
-	Region      string
-	VMType      string // compute set type
-	StorageType string // storage set type; empty: no disk is placed
-	Arch        string // empty: any
-	Demand      Demand
-}
-
-// Set is a compute or storage set. Its Type is what tenants name (VMType, SetType).
-type Set struct {
-	ID     string
-	Region string
-	Type   string
-	Alias  string
-	Arch   string
 }
 
 // States of a host.
@@ -69,7 +47,7 @@ type HostInfo struct {
 	Chassis                string   // OVN system-id
 	Networks               []string // provider networks it has a bridge for
 	OverlayMTU             int      // MTU a guest may use; 0 unknown
-	VirtType               string   // kvm, qemu
+	VirtType               string   // kvm, qemu, simulated
 	Address                string   // of its agent
 }
 
@@ -90,92 +68,177 @@ type Deps struct {
 	Dial func(hostID, address string) (hostlink.Host, error)
 	// Images is the directory of image files, by digest.
 	Images string
+	// Authority signs hosts' certificates; nil in a simulated cloud, which takes no host in.
+	Authority *pki.Authority
+	// Revoked is told which certificates are refused.
+	Revoked *pki.Revoked
+	// JoinURL is where a new host reaches this controller; empty: nowhere.
+	JoinURL string
+	// Southbound is how a host reaches OVN's southbound database (ovn-remote).
+	Southbound string
 }
 
 // Service is the fleet.
-type Service struct{ Deps }
+type Service struct {
+	Deps
+	health  *clock.Loop
+	refresh *clock.Loop
+	renewal *clock.Loop
+
+	mu       sync.RWMutex
+	members  map[string]*member
+	order    []*member           // by age
+	snapshot map[string]*setView // by compute set id
+	gateways map[string]string   // region → what OnGateways was last told
+	running  context.Context     // of Run; nil before
+	watchers sync.WaitGroup
+
+	onDomain   []func(ctx context.Context, hostID string, d *pb.Domain)
+	onGateways []func(region string)
+	onHost     []func(hostID, state string)
+	onWanted   []func(ctx context.Context, hostID string) (Wanted, error)
+
+	dirty    atomic.Bool // the belief about free capacity may be wrong
+	reloaded time.Time   // by the refresh loop
+	images   singleflight.Group
+}
+
+// member is a host with what only this process knows of it. Its fields are guarded by Service.mu,
+// but for link.
+type member struct {
+	id, name string
+	row      hostRow
+	link     hostlink.Host      // nil: it cannot be called
+	stop     context.CancelFunc // of its watch
+	seen     time.Time          // last answer to a health call, on the cloud's clock
+	misses   int                // health calls without an answer since
+	clean    bool               // what nobody wants was removed from it since it came
+	diskFree int64              // GB of its volume directory's file system
+	diskSize int64
+	problems string
+}
 
 // New prepares the service; hooks are added before Start.
-func New(d Deps) *Service { return &Service{Deps: d} }
-
-// ComputeSet returns the set of a VMType that the tenant may use: 14000 unknown, 14001 not permitted.
-func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType string) (*Set, error) {
-	panic("not yet")
+func New(d Deps) *Service {
+	s := &Service{Deps: d, members: map[string]*member{}, snapshot: map[string]*setView{}, gateways: map[string]string{}}
+	s.health = clock.NewLoop(d.Clock, "host health", probeEvery, s.probe)
+	s.refresh = clock.NewLoop(d.Clock, "host capacity", refreshEvery, s.refreshBelief)
+	s.renewal = clock.NewLoop(d.Clock, "host certificates", 12*time.Hour, s.renewCertificates)
+	return s
 }
 
-// StorageSet returns the set of a storage type that the tenant may use: 14000 unknown, 14002 not permitted.
-func (s *Service) StorageSet(ctx context.Context, company int64, region, setType string) (*Set, error) {
-	panic("not yet")
+// Start reads the hosts and asks each for its health once, so that a controller that says it is
+// ready knows who lives. Hosts that do not answer are left to the loop.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.reload(ctx); err != nil {
+		return fmt.Errorf("reading the hosts: %w", err)
+	}
+	if err := s.readRevoked(ctx); err != nil {
+		return fmt.Errorf("reading revoked certificates: %w", err)
+	}
+	first, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := s.probe(first); err != nil && ctx.Err() == nil && first.Err() == nil {
+		return fmt.Errorf("asking the hosts: %w", err)
+	}
+	return ctx.Err()
 }
 
-// Candidates proposes hosts for a spot, best first, from memory. Call it before the transaction. It never
-// fails: an empty list is refused by Place with the right code.
-func (s *Service) Candidates(spot Spot) []string { panic("not yet") }
-
-// Place reserves the spot's demand on the first candidate that has room, or on any other host that
-// has, in the caller's transaction. 14003/14004 no usable host of the type, 14005/14006 the set's
-// total free is too small, 1019 no single host fits.
-func (s *Service) Place(ctx context.Context, tx bun.Tx, spot Spot, candidates []string) (hostID string, err error) {
-	panic("not yet")
+// Run keeps the fleet: health, events, capacity and certificates, until ctx ends.
+func (s *Service) Run(ctx context.Context) {
+	s.mu.Lock()
+	s.running = ctx
+	for _, m := range s.order {
+		s.watch(m)
+	}
+	s.mu.Unlock()
+	var loops sync.WaitGroup
+	for _, l := range []*clock.Loop{s.health, s.refresh, s.renewal} {
+		loops.Go(func() { l.Run(ctx) })
+	}
+	loops.Wait()
+	s.watchers.Wait()
 }
-
-// Reserve takes d of one given host by a guarded update, in the caller's transaction: 15002 locked,
-// 560 down, 15003 too little CPU, 15004 too little memory, 14006 too little disk.
-func (s *Service) Reserve(ctx context.Context, tx bun.Tx, hostID string, d Demand) error {
-	panic("not yet")
-}
-
-// Release gives back what Place or Reserve took.
-func (s *Service) Release(ctx context.Context, tx bun.Tx, hostID string, d Demand) error {
-	panic("not yet")
-}
-
-// Host is the link to a host: it puts the epoch of the lease into fences and answers ErrHostDown at once
-// when the host is down (or unknown). Callers set Fence.Generation and Fence.Operation only.
-func (s *Service) Host(hostID string) hostlink.Host { panic("not yet") }
 
 // HostInfo tells what is known of a host now; false when unknown.
-func (s *Service) HostInfo(hostID string) (HostInfo, bool) { panic("not yet") }
+func (s *Service) HostInfo(hostID string) (HostInfo, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := s.members[hostID]
+	if m == nil {
+		return HostInfo{}, false
+	}
+	return m.info(), true
+}
 
-// OverlayMTU is the MTU that guests of a region use.
-func (s *Service) OverlayMTU(region string) int { panic("not yet") }
+// Hosts lists all hosts, the oldest first.
+func (s *Service) Hosts() []HostInfo {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	infos := make([]HostInfo, len(s.order))
+	for i, m := range s.order {
+		infos[i] = m.info()
+	}
+	return infos
+}
 
-// GatewayChassis lists the chassis that can carry gateways of a provider network, in a stable order. A
-// host that is declared down leaves at once, and returns when it was healthy for 60 s.
-func (s *Service) GatewayChassis(region, network string) []string { panic("not yet") }
+func (m *member) info() HostInfo {
+	r := &m.row
+	return HostInfo{ID: r.ID, Name: r.Name, Region: r.Region, Arch: r.Arch, State: r.state(), Chassis: r.Chassis, Networks: r.networks(),
+		OverlayMTU: r.OverlayMTU, VirtType: r.VirtType, Address: r.Address}
+}
+
+// defaultMTU is Geneve's over an ordinary network.
+const defaultMTU = 1442
+
+// OverlayMTU is the MTU that guests of a region use: what every host of it can carry.
+func (s *Service) OverlayMTU(region string) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	mtu := 0
+	for _, m := range s.order {
+		if own := m.row.OverlayMTU; m.row.Region == region && own > 0 && (mtu == 0 || own < mtu) {
+			mtu = own
+		}
+	}
+	if mtu == 0 {
+		return defaultMTU
+	}
+	return mtu
+}
 
 // OnGateways adds a hook that is told when GatewayChassis of a region changed. It must not block.
-func (s *Service) OnGateways(f func(region string)) { panic("not yet") }
+func (s *Service) OnGateways(f func(region string)) { s.onGateways = append(s.onGateways, f) }
 
 // OnDomain adds a hook for domain states that hosts report: every domain once after (re)connecting,
-// then each change. It is called from one goroutine a host and may take its time.
+// then each change. It is called from one goroutine a host, which waits for it.
 func (s *Service) OnDomain(f func(ctx context.Context, hostID string, d *pb.Domain)) {
-	panic("not yet")
+	s.onDomain = append(s.onDomain, f)
 }
 
 // OnHost adds a hook that is told when a host changed its state. It must not block.
-func (s *Service) OnHost(f func(hostID, state string)) { panic("not yet") }
+func (s *Service) OnHost(f func(hostID, state string)) { s.onHost = append(s.onHost, f) }
 
 // OnWanted adds a source of wanted objects. When a host returns, what no source wants is removed from it.
 func (s *Service) OnWanted(f func(ctx context.Context, hostID string) (Wanted, error)) {
-	panic("not yet")
+	s.onWanted = append(s.onWanted, f)
 }
-
-// EnsureImage gives a host the image when it lacks it. One transfer at a time for each host and digest.
-func (s *Service) EnsureImage(ctx context.Context, hostID, digest string) error { panic("not yet") }
-
-// StoreImage reads an image into the store and returns its digest (lower-case hex SHA-256) and size.
-func (s *Service) StoreImage(ctx context.Context, r io.Reader) (digest string, size int64, err error) {
-	panic("not yet")
-}
-
-// OpenImage opens an image of the store.
-func (s *Service) OpenImage(digest string) (io.ReadCloser, int64, error) { panic("not yet") }
 
 // Capacity sums up the hosts of a region.
 func (s *Service) Capacity(ctx context.Context, region string) (catalog.Capacity, error) {
-	panic("not yet")
+	var c catalog.Capacity
+	err := s.DB.Reader().NewRaw(`SELECT coalesce(sum(cpu_total), 0), coalesce(sum(cpu_used), 0), coalesce(sum(memory_total), 0),
+		coalesce(sum(memory_used), 0), coalesce(sum(disk_total), 0), coalesce(sum(disk_used), 0) FROM host WHERE region = ?`, region).
+		Scan(ctx, &c.CPUs, &c.CPUsUsed, &c.MemoryMiB, &c.MemoryUsedMiB, &c.DiskGB, &c.DiskUsedGB)
+	if err != nil {
+		return c, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, m := range s.order {
+		if m.row.Region == region && m.diskSize > 0 {
+			c.DiskPhysicalUsedGB += m.diskSize - m.diskFree
+		}
+	}
+	return c, nil
 }
-
-// Actions of the fleet.
-func (s *Service) Actions() []action.Action { panic("not yet") }

@@ -1,0 +1,112 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+)
+
+// Host is the link to a host: it puts the epoch of the lease into fences and answers ErrHostDown at once
+// when the host is down (or unknown). Callers set Fence.Generation and Fence.Operation only.
+func (s *Service) Host(hostID string) hostlink.Host { return &link{s, hostID} }
+
+// link guards the calls to one host.
+type link struct {
+	fleet *Service
+	host  string
+}
+
+var _ hostlink.Host = (*link)(nil)
+
+// open returns the bare link of a host that is not down.
+func (l *link) open() (hostlink.Host, error) {
+	l.fleet.mu.RLock()
+	defer l.fleet.mu.RUnlock()
+	m := l.fleet.members[l.host]
+	if m == nil || m.row.Down || m.link == nil {
+		return nil, fmt.Errorf("%w: %s", ErrHostDown, l.host)
+	}
+	return m.link, nil
+}
+
+// fence completes a caller's fence with the epoch of the lease.
+func (l *link) fence(f *pb.Fence) *pb.Fence {
+	if f == nil {
+		f = &pb.Fence{}
+	}
+	f = proto.Clone(f).(*pb.Fence)
+	f.Epoch = l.fleet.Epoch()
+	return f
+}
+
+// call makes one unary call with its deadline.
+func call[Q, R any](ctx context.Context, l *link, request Q, method func(hostlink.Host, context.Context, Q) (R, error)) (r R, err error) {
+	h, err := l.open()
+	if err != nil {
+		return r, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, hostlink.CallTimeout)
+	defer cancel()
+	return method(h, ctx, request)
+}
+
+func (l *link) Health(ctx context.Context, _ *pb.HealthRequest) (*pb.HealthResponse, error) {
+	return call(ctx, l, &pb.HealthRequest{Epoch: l.fleet.Epoch()}, hostlink.Host.Health)
+}
+
+func (l *link) List(ctx context.Context, q *pb.ListRequest) (*pb.ListResponse, error) {
+	return call(ctx, l, q, hostlink.Host.List)
+}
+
+func (l *link) Watch(ctx context.Context, q *pb.WatchRequest, each func(*pb.Event)) error {
+	h, err := l.open()
+	if err != nil {
+		return err
+	}
+	return h.Watch(ctx, q, each)
+}
+
+func (l *link) ImageStatus(ctx context.Context, q *pb.ImageStatusRequest) (*pb.ImageStatusResponse, error) {
+	return call(ctx, l, q, hostlink.Host.ImageStatus)
+}
+
+func (l *link) PutImage(ctx context.Context, digest string, size int64, r io.Reader) (*pb.ImageStatusResponse, error) {
+	h, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	return h.PutImage(ctx, digest, size, r)
+}
+
+func (l *link) RemoveImage(ctx context.Context, q *pb.RemoveImageRequest) (*pb.RemoveImageResponse, error) {
+	return call(ctx, l, &pb.RemoveImageRequest{Fence: l.fence(q.Fence), Digest: q.Digest}, hostlink.Host.RemoveImage)
+}
+
+func (l *link) EnsureVolume(ctx context.Context, q *pb.EnsureVolumeRequest) (*pb.Volume, error) {
+	return call(ctx, l, &pb.EnsureVolumeRequest{Fence: l.fence(q.Fence), Spec: q.Spec}, hostlink.Host.EnsureVolume)
+}
+
+func (l *link) RemoveVolume(ctx context.Context, q *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error) {
+	return call(ctx, l, &pb.RemoveVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemoveVolume)
+}
+
+func (l *link) EnsureDomain(ctx context.Context, q *pb.EnsureDomainRequest) (*pb.Domain, error) {
+	return call(ctx, l, &pb.EnsureDomainRequest{Fence: l.fence(q.Fence), Spec: q.Spec}, hostlink.Host.EnsureDomain)
+}
+
+func (l *link) RemoveDomain(ctx context.Context, q *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error) {
+	return call(ctx, l, &pb.RemoveDomainRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemoveDomain)
+}
+
+func (l *link) CertificateRequest(ctx context.Context, q *pb.CertificateRequestRequest) (*pb.CertificateRequestResponse, error) {
+	return call(ctx, l, q, hostlink.Host.CertificateRequest)
+}
+
+func (l *link) InstallCertificate(ctx context.Context, q *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error) {
+	return call(ctx, l, &pb.InstallCertificateRequest{Fence: l.fence(q.Fence), CertificatePem: q.CertificatePem, CaPem: q.CaPem}, hostlink.Host.InstallCertificate)
+}

@@ -1,0 +1,237 @@
+package fleet
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// The sets made at the first start. Their types are what tenants name.
+const (
+	firstComputeSet  = "set-01"
+	firstStorageSet  = "storage-set-01"
+	FirstVMType      = "ComputeSetA"
+	FirstStorageType = "StorageSetA"
+)
+
+// Set is a compute or storage set. Its Type is what tenants name (VMType, SetType).
+type Set struct {
+	ID     string
+	Region string
+	Type   string
+	Alias  string
+	Arch   string
+}
+
+// HostSeed names a host that exists without having joined: a simulated one.
+type HostSeed struct{ ID, Name string }
+
+// Bootstrap makes the first sets of a region when there are none, and the given hosts in them.
+// storageOvercommit is in percent of the disks.
+func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOvercommit int, hosts []HostSeed) error {
+	now := s.Clock.Micros()
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		made, err := tx.NewInsert().Model(&computeSet{ID: firstComputeSet, Region: region, Type: FirstVMType, Alias: "General", Arch: arch,
+			Overcommit: 100, Shared: true, CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := made.RowsAffected(); err != nil {
+			return err
+		} else if n > 0 {
+			if err := s.Catalog.OfferVM(ctx, tx, region, FirstVMType); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.NewInsert().Model(&storageSet{ID: firstStorageSet, Region: region, Type: FirstStorageType, Alias: "Local", Arch: arch,
+			Overcommit: int64(storageOvercommit), Shared: true, CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
+			return err
+		}
+		for len(hosts) > 0 {
+			n := min(len(hosts), 500)
+			rows := make([]hostRow, n)
+			for i, h := range hosts[:n] {
+				rows[i] = hostRow{ID: h.ID, Region: region, Name: h.Name, ComputeSet: firstComputeSet, StorageSet: firstStorageSet,
+					Arch: arch, CreatedAt: now, UpdatedAt: now}
+			}
+			if _, err := tx.NewInsert().Model(&rows).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
+				return err
+			}
+			hosts = hosts[n:]
+		}
+		return nil
+	})
+}
+
+// ComputeSet returns the set of a VMType that the tenant may use: 14000 unknown, 14001 not permitted.
+func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType string) (*Set, error) {
+	var row computeSet
+	err := s.DB.Reader().NewSelect().Model(&row).Where("region = ? AND type = ?", region, vmType).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, retcode.SetTypeNotFound.Errorf("VMType %q, DescribeVMType lists them", vmType)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := s.permitted(ctx, row.ID, row.Shared, company); err != nil || !ok {
+		return nil, cmpErr(err, retcode.NoComputeSetPermission.Errorf("VMType %q", vmType))
+	}
+	return &Set{row.ID, row.Region, row.Type, row.Alias, row.Arch}, nil
+}
+
+// StorageSet returns the set of a storage type that the tenant may use: 14000 unknown, 14002 not permitted.
+func (s *Service) StorageSet(ctx context.Context, company int64, region, setType string) (*Set, error) {
+	var row storageSet
+	err := s.DB.Reader().NewSelect().Model(&row).Where("region = ? AND type = ?", region, setType).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, retcode.SetTypeNotFound.Errorf("storage type %q, DescribeStorageType lists them", setType)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := s.permitted(ctx, row.ID, row.Shared, company); err != nil || !ok {
+		return nil, cmpErr(err, retcode.NoStorageSetPermission.Errorf("storage type %q", setType))
+	}
+	return &Set{row.ID, row.Region, row.Type, row.Alias, row.Arch}, nil
+}
+
+// cmpErr is err, or refusal without one.
+func cmpErr(err error, refusal *retcode.Error) error {
+	if err != nil {
+		return err
+	}
+	return refusal
+}
+
+func (s *Service) permitted(ctx context.Context, setID string, shared bool, company int64) (bool, error) {
+	if shared {
+		return true, nil
+	}
+	return s.DB.Reader().NewSelect().TableExpr("set_permission").Where("set_id = ? AND company = ?", setID, company).Exists(ctx)
+}
+
+// Permit limits a set to the given tenants; none: it is for all again. What tenants have there stays.
+func (s *Service) Permit(ctx context.Context, setID string, companies ...int64) error {
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		found := int64(0)
+		for _, table := range []string{"compute_set", "storage_set"} {
+			r, err := tx.NewRaw(`UPDATE `+table+` SET shared = ?, updated_at = ?, generation = generation + 1 WHERE id = ?`,
+				len(companies) == 0, s.Clock.Micros(), setID).Exec(ctx)
+			if err != nil {
+				return err
+			}
+			n, err := r.RowsAffected()
+			if err != nil {
+				return err
+			}
+			found += n
+		}
+		if found == 0 {
+			return retcode.SetNotFound.Errorf("set %s", setID)
+		}
+		if _, err := tx.NewRaw(`DELETE FROM set_permission WHERE set_id = ?`, setID).Exec(ctx); err != nil {
+			return err
+		}
+		for _, c := range companies {
+			if _, err := tx.NewRaw(`INSERT INTO set_permission (set_id, company) VALUES (?, ?)`, setID, c).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Words for who may use a set.
+const (
+	forAll    = "All"
+	forListed = "Listed"
+)
+
+type describeTypesRequest struct{ action.Tenant }
+
+type vmTypeInfo struct {
+	Region      string
+	VMType      string
+	VMTypeAlias string
+	SetArch     string
+	Permission  string `doc:"All, or Listed: for chosen tenants"`
+	Zone        string
+}
+
+type describeVMTypeResponse struct {
+	TotalCount int
+	Infos      []vmTypeInfo
+}
+
+func (s *Service) describeVMType(ctx context.Context, c *action.Call, _ *describeTypesRequest) (*describeVMTypeResponse, error) {
+	var rows []computeSet
+	if err := s.visible(c, s.DB.Reader().NewSelect().Model(&rows)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	r := &describeVMTypeResponse{TotalCount: len(rows)}
+	for _, row := range rows {
+		r.Infos = append(r.Infos, vmTypeInfo{Region: row.Region, VMType: row.Type, VMTypeAlias: row.Alias, SetArch: row.Arch, Permission: permission(row.Shared)})
+	}
+	return r, nil
+}
+
+type storageTypeInfo struct {
+	Region           string
+	StorageType      string
+	StorageTypeAlias string
+	SetArch          string
+	Permission       string `doc:"All, or Listed: for chosen tenants"`
+	Zone             string
+}
+
+type describeStorageTypeResponse struct {
+	Infos      []storageTypeInfo
+	TotalCount int
+}
+
+func (s *Service) describeStorageType(ctx context.Context, c *action.Call, _ *describeTypesRequest) (*describeStorageTypeResponse, error) {
+	var rows []storageSet
+	if err := s.visible(c, s.DB.Reader().NewSelect().Model(&rows)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	r := &describeStorageTypeResponse{TotalCount: len(rows)}
+	for _, row := range rows {
+		r.Infos = append(r.Infos, storageTypeInfo{Region: row.Region, StorageType: row.Type, StorageTypeAlias: row.Alias, SetArch: row.Arch, Permission: permission(row.Shared)})
+	}
+	return r, nil
+}
+
+// visible narrows a list of sets down to those of the region that the tenant may use; an
+// administrator who named no tenant sees all.
+func (s *Service) visible(c *action.Call, q *bun.SelectQuery) *bun.SelectQuery {
+	q = q.Where("region = ?", c.Region).Order("type")
+	if c.Company != 0 {
+		q = q.Where("(shared OR id IN (SELECT set_id FROM set_permission WHERE company = ?))", c.Company)
+	}
+	return q
+}
+
+func permission(shared bool) string {
+	if shared {
+		return forAll
+	}
+	return forListed
+}
+
+// Arch names an architecture as hosts and images do.
+func Arch(goarch string) (string, error) {
+	switch strings.ToLower(goarch) {
+	case "amd64", "x86_64":
+		return "x86_64", nil
+	case "arm64", "aarch64":
+		return "aarch64", nil
+	}
+	return "", fmt.Errorf("fleet: architecture %s is not supported", goarch)
+}
