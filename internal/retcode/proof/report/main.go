@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/retcode/proof"
@@ -22,6 +23,18 @@ func main() {
 	proven, err := proof.Collect(*dir)
 	if err != nil {
 		log.Fatal(err)
+	}
+	// Other tests leave counts of their own here, such as how much of the contract is there.
+	counts, err := filepath.Glob(filepath.Join(*dir, "*.count"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, name := range counts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(string(text))
 	}
 	table := proof.Table(proven)
 	fmt.Printf("status codes proven: %d of %d\n", len(proven), len(retcode.All))
