@@ -1,0 +1,67 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+)
+
+// commandTimeout ends a child that has no nearer deadline.
+const commandTimeout = 8 * time.Second
+
+// run executes a program with an argument list (never a shell) and answers its
+// output; its last words go into the error.
+func run(ctx context.Context, program string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %s took too long", hostlink.ErrUnavailable, filepath.Base(program))
+	}
+	text := strings.TrimSpace(stderr.String())
+	if len(text) > 500 {
+		text = text[len(text)-500:]
+	}
+	if strings.Contains(text, "No space left on device") {
+		return nil, fmt.Errorf("%w: %s", hostlink.ErrNoSpace, text)
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("host: %s is not installed", filepath.Base(program))
+	}
+	return nil, fmt.Errorf("host: %s: %w: %s", filepath.Base(program), err, text)
+}
+
+// confined executes a program on data that a tenant may have made: 1 GiB of memory, 5 s of processor,
+// no files written.
+func confined(ctx context.Context, program string, args ...string) ([]byte, error) {
+	return run(ctx, "prlimit", append([]string{"--as=1073741824", "--cpu=5", "--fsize=0", "--core=0", "--", program}, args...)...)
+}
+
+// spaceError makes ErrNoSpace of a full disk.
+func spaceError(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", hostlink.ErrNoSpace, err)
+	}
+	return fmt.Errorf("host: %w", err)
+}

@@ -1,0 +1,130 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+)
+
+// libvirtLink is the connection to libvirtd, made anew whenever the daemon restarts.
+type libvirtLink struct {
+	socket string
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	current *libvirt.Libvirt
+	problem error         // why there is none
+	changed chan struct{} // closed when current or problem changes
+}
+
+func newLibvirtLink(socket string, log *slog.Logger) *libvirtLink {
+	return &libvirtLink{socket: socket, log: log, changed: make(chan struct{}),
+		problem: fmt.Errorf("%w: libvirt is not connected yet", hostlink.ErrUnavailable)}
+}
+
+// patience is how long a call waits for libvirtd to come (back).
+const patience = 3 * time.Second
+
+// get answers the connection; ErrUnavailable when there is none for 3 s.
+func (v *libvirtLink) get(ctx context.Context) (*libvirt.Libvirt, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		v.mu.Lock()
+		l, problem, changed := v.current, v.problem, v.changed
+		v.mu.Unlock()
+		if l != nil {
+			return l, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, problem
+		}
+	}
+}
+
+// now answers the connection of this moment, or why there is none.
+func (v *libvirtLink) now() (*libvirt.Libvirt, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.current, v.problem
+}
+
+func (v *libvirtLink) set(l *libvirt.Libvirt, problem error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.current, v.problem = l, problem
+	close(v.changed)
+	v.changed = make(chan struct{})
+}
+
+// dial connects and opens the system's QEMU driver, within 10 s.
+func (v *libvirtLink) dial(ctx context.Context) (*libvirt.Libvirt, error) {
+	l := libvirt.NewWithDialer(dialers.NewLocal(dialers.WithSocket(v.socket), dialers.WithLocalTimeout(2*time.Second)))
+	done := make(chan error, 1)
+	go func() { done <- l.ConnectToURI(libvirt.QEMUSystem) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
+		}
+		return l, nil
+	case <-time.After(10 * time.Second):
+	case <-ctx.Done():
+	}
+	go func() { // when it comes after all
+		if <-done == nil {
+			l.Disconnect()
+		}
+	}()
+	return nil, fmt.Errorf("%w: libvirt does not answer on %s", hostlink.ErrUnavailable, v.socket)
+}
+
+func (v *libvirtLink) close() {
+	l, _ := v.now()
+	v.set(nil, fmt.Errorf("%w: the agent ends", hostlink.ErrUnavailable))
+	if l != nil {
+		go l.Disconnect()
+	}
+}
+
+// virtError gives an error of libvirt its kind: a lost connection is worth a retry.
+func virtError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var e libvirt.Error
+	if errors.As(err, &e) {
+		switch libvirt.ErrorNumber(e.Code) {
+		case libvirt.ErrNoDomain:
+			return fmt.Errorf("%w: libvirt: %w", hostlink.ErrNotFound, err)
+		case libvirt.ErrOperationTimeout, libvirt.ErrAgentUnresponsive, libvirt.ErrRPC:
+			return fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
+		}
+		return fmt.Errorf("host: libvirt: %w", err)
+	}
+	return fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
+}
+
+// domainXML reads a domain's definition.
+func domainXML(l *libvirt.Libvirt, dom libvirt.Domain, flags libvirt.DomainXMLFlags) (*libvirtxml.Domain, error) {
+	text, err := l.DomainGetXMLDesc(dom, flags)
+	if err != nil {
+		return nil, err
+	}
+	x := &libvirtxml.Domain{}
+	if err := x.Unmarshal(text); err != nil {
+		return nil, fmt.Errorf("host: domain %s: %w", dom.Name, err)
+	}
+	return x, nil
+}
