@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -79,8 +81,7 @@ func spawn(t testing.TB, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		t.Fatalf("%s: %v", program, err)
 	}
 	t.Cleanup(func() {
@@ -91,6 +92,28 @@ func spawn(t testing.TB, program string, args ...string) *exec.Cmd {
 	})
 	return cmd
 }
+
+// start starts a program that dies with this process, however it ends. The signal
+// comes when the thread ends that started it: so one thread starts them all and stays.
+func start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	starterOnce.Do(func() {
+		go func() {
+			runtime.LockOSThread()
+			for f := range starter {
+				f()
+			}
+		}()
+	})
+	done := make(chan error)
+	starter <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+var (
+	starter     = make(chan func())
+	starterOnce sync.Once
+)
 
 func stop(cmd *exec.Cmd) {
 	if cmd.ProcessState == nil {
