@@ -5,12 +5,17 @@ package compute
 
 import (
 	"context"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -25,44 +30,81 @@ type Deps struct {
 	Identity *identity.Service
 	Catalog  *catalog.Service
 	Fleet    *fleet.Service
+	Network  *network.Service
+	// ImportDir is where administrators put image files for ImportBaseImage; empty: the action refuses.
+	ImportDir string
 	// QemuImg is the program that inspects images; empty: qemu-img of the search path.
 	QemuImg string
 }
 
 // Service is compute.
-type Service struct{ Deps }
+type Service struct {
+	Deps
+	flows workflows
+
+	mu        sync.Mutex
+	listeners map[string][]chan struct{} // of operations that wait for a domain, by machine
+	unsettled map[string]report          // what hosts said of machines with an operation under way
+}
 
 // New prepares the service and registers its workflows and hooks; call it before the engine's and the fleet's Start.
-func New(d Deps) *Service { panic("not yet") }
-
-// Run sweeps failed machines and old tombstones until ctx ends. Only the leading controller calls it.
-func (s *Service) Run(ctx context.Context) { panic("not yet") }
-
-// ImageMeta says what cannot be read from an image file.
-type ImageMeta struct {
-	Region         string // empty: catalog.DefaultRegion
-	Description    string
-	Arch           string // x86_64 (default), aarch64
-	OSType         string // Linux (default), Windows
-	OSName         string // shown to people, e.g. "Debian 12.11 64-bit"
-	OSDistribution string // e.g. Debian; tells the login user when LoginUser is empty
-	LoginUser      string // account that gets the password and keys
-	UEFI           bool   // boots by UEFI only
-	CloudInit      bool   // reads the seed
-	QGA            bool   // runs qemu-guest-agent
-	Hotplug        bool   // CPUs and memory can be added while it runs
+func New(d Deps) *Service {
+	s := &Service{Deps: d, listeners: map[string][]chan struct{}{}, unsettled: map[string]report{}}
+	s.register()
+	s.Fleet.OnDomain(s.onDomain)
+	s.Fleet.OnWanted(s.wanted)
+	s.Network.RegisterTarget(network.VM, target{s})
+	return s
 }
 
-// ImportBase makes the base image REGION-image-NAME of the qcow2 file at path. The file is inspected by
-// qemu-img in a confined child; one with a backing file, a data file or encryption is refused (1003).
-// A name that exists with the same content is left alone; with other content it gets the new one,
-// for machines made from now on.
-func (s *Service) ImportBase(ctx context.Context, name, path string, m ImageMeta) (id string, err error) {
-	panic("not yet")
+// How long rows stay after their resource: failed machines for people to see why, tombstones for 205.
+const (
+	FailedKept    = 7 * 24 * time.Hour
+	TombstoneKept = 180 * 24 * time.Hour
+)
+
+// Run catches up with what hosts report, sweeps failed machines and old tombstones until ctx ends. Only
+// the leading controller calls it.
+func (s *Service) Run(ctx context.Context) {
+	var g sync.WaitGroup
+	g.Go(func() { clock.NewLoop(s.Clock, "compute reports", time.Second, s.catchUp).Run(ctx) })
+	g.Go(func() { clock.NewLoop(s.Clock, "compute sweep", time.Minute, s.sweep).Run(ctx) })
+	g.Wait()
 }
 
-// EnsureSimulatedBase registers the base image of simulated clouds, whose hosts boot nothing.
-func (s *Service) EnsureSimulatedBase(ctx context.Context) (id string, err error) { panic("not yet") }
+// sweep ends failed machines after a week and forgets tombstones.
+func (s *Service) sweep(ctx context.Context) error {
+	now := s.Clock.Now()
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		var failed []VM
+		if err := tx.NewSelect().Model(&failed).Where("state = ? AND deleted_at <= ?", Failed, now.Add(-FailedKept).UnixMicro()).
+			Limit(500).Scan(ctx); err != nil {
+			return err
+		}
+		for i := range failed {
+			if err := s.endFailed(ctx, tx, &failed[i]); err != nil {
+				return err
+			}
+		}
+		old := now.Add(-TombstoneKept).UnixMicro()
+		for _, model := range []any{(*VM)(nil), (*Disk)(nil)} {
+			if _, err := tx.NewDelete().Model(model).Where("ended_at > 0 AND ended_at <= ?", old).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// endFailed destroys a machine whose creation failed: it holds nothing but its row.
+func (s *Service) endFailed(ctx context.Context, tx bun.Tx, v *VM) error {
+	v.EndedAt = s.Clock.Micros()
+	ok, err := s.move(ctx, tx, v, Terminated, "listed", "ended_at")
+	if err != nil || !ok {
+		return err
+	}
+	return unlist(ctx, tx, v)
+}
 
 // Actions of virtual machines and images.
-func (s *Service) Actions() []action.Action { panic("not yet") }
+func (s *Service) Actions() []action.Action { return append(s.vmActions(), s.imageActions()...) }

@@ -1,0 +1,369 @@
+package compute
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+type describeVMRequest struct {
+	VMIDs            []string `doc:"virtual machine ids"`
+	Keyword          string   `doc:"part of name or id"`
+	ProjectIDs       []string `doc:"project group ids"`
+	VPCID            string   `doc:"VPC id"`
+	SubnetID         string   `doc:"subnet id"`
+	States           []string `doc:"states of machines"`
+	VMTypes          []string `doc:"compute set types"`
+	HostID           string   `doc:"administrators only: machines of a host"`
+	ImageID          string   `doc:"image they were made from"`
+	SGID             string   `doc:"inner or outer security group"`
+	IGID             string   `doc:"isolation group"`
+	IPs              []string `doc:"any inner or public address"`
+	TagKeyValuePairs []string `doc:"base64(key):base64(value)"`
+	SortBy           string   `doc:"CreateTime (default), Name or ExpireTime"`
+	Sort             string   `doc:"Descending (default) or Ascending"`
+	action.Tenant
+	action.Page
+}
+
+type describeVMResponse struct {
+	TotalCount int
+	Infos      []vmInfo
+}
+
+type vmInfo struct {
+	Region              string
+	RegionAlias         string
+	Zone                string
+	ZoneAlias           string
+	CompanyID           int64
+	Email               string
+	ProjectID           string
+	ProjectName         string
+	VMID                string
+	Name                string
+	Remark              string
+	State               string
+	Reason              string
+	VMType              string
+	VMTypeAlias         string
+	SetID               string
+	SetArch             string
+	HostIP              string `doc:"administrators only"`
+	HostID              string `doc:"administrators only"`
+	ImageID             string
+	BasicImageName      string
+	OSName              string
+	OSType              string
+	CPU                 int
+	Memory              int `doc:"MiB"`
+	GPU                 int
+	GPUType             string
+	VGPUID              string
+	MdevName            string
+	ChargeType          string
+	CreateTime          int64
+	UpdateTime          int64
+	ExpireTime          int64 `doc:"0: never"`
+	AutoRenew           bool
+	VPCID               string
+	VPCName             string
+	SubnetID            string
+	SubnetName          string
+	MAC                 string
+	LANSGID             string
+	WANSGID             string
+	DiskInfos           []vmDiskInfo
+	IPInfos             []vmIPInfo
+	NICInfos            []vmNICInfo
+	VIPInfos            []vmVIPInfo
+	USBInfos            []vmUSBInfo
+	ISOInfos            []vmISOInfo
+	DefaultGWEIPIDs     []string
+	Hostname            string
+	DNS                 string
+	CPUMode             string
+	HighAvailability    string
+	IGID                string
+	IGName              string
+	BootloaderType      string
+	BootDevices         []string
+	LoginUser           string
+	KeyPairIDs          []string
+	CanLogin            bool `doc:"it runs, and its image has a console"`
+	SupportHotplug      bool
+	SupportCloudInit    bool
+	SupportQGA          bool
+	QGAState            string `doc:"Running, Stopped, or empty when the image has no agent"`
+	CPUUtilization      float64
+	MemUsage            float64
+	SpaceUsage          float64
+	ImagePreparePrecent int `doc:"percent; spelled so"`
+	AlarmTemplateID     string
+	Tags                []tagInfo
+}
+
+type vmDiskInfo struct {
+	Type           string
+	DiskID         string
+	Name           string
+	Drive          string
+	Size           int    `doc:"GB"`
+	IsElastic      string `doc:"Y: it can be detached"`
+	StorageSetType string
+}
+
+type vmIPInfo struct {
+	IP          string
+	Type        string
+	IPVersion   string
+	SGName      string
+	SGID        string
+	InterfaceID string
+	IsElastic   string
+	IsVIP       string
+	IPID        string
+	ISDefaultGW int
+	NicType     string
+	MAC         string
+	SubnetID    string
+	SubnetName  string
+	VPCID       string
+	VPCName     string
+}
+
+type vmNICInfo struct {
+	NICID    string
+	Type     string
+	IP       string
+	MAC      string
+	VPCID    string
+	SubnetID string
+	SGID     string
+}
+
+type vmVIPInfo struct {
+	VIPID string
+	IP    string
+}
+
+type vmUSBInfo struct {
+	USBDeviceID string
+	Name        string
+	AttachType  string
+}
+
+type vmISOInfo struct {
+	ImageID string
+	Name    string
+}
+
+// vmStates are all that a client may filter by, also those of actions that come later.
+var vmStates = append([]string{"Resizing", "Migrating", "Reinstalling", "WaitReinstall", "ChangeSGing"}, states...)
+
+// sortColumns are what DescribeVMInstance sorts by; each has an index.
+var sortColumns = map[string]string{"": "created_at", "CreateTime": "created_at", "Name": "name", "ExpireTime": "expire_at"}
+
+func (s *Service) describeVM(ctx context.Context, c *action.Call, q *describeVMRequest) (*describeVMResponse, error) {
+	column, ok := sortColumns[q.SortBy]
+	if !ok {
+		return nil, retcode.InvalidParameter.Errorf("SortBy must be CreateTime, Name or ExpireTime")
+	}
+	direction := "DESC"
+	switch strings.ToLower(q.Sort) {
+	case "", "descending", "desc":
+	case "ascending", "asc":
+		direction = "ASC"
+	default:
+		return nil, retcode.InvalidParameter.Errorf("Sort must be Ascending or Descending")
+	}
+	for _, st := range q.States {
+		if !slices.Contains(vmStates, st) {
+			return nil, retcode.InvalidParameter.Errorf("States: %s is no state of a machine", st)
+		}
+	}
+	for _, ip := range q.IPs {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			return nil, retcode.InvalidParameterFormat.Errorf("IPs must be addresses")
+		}
+	}
+	if q.HostID != "" && !c.Caller.Admin {
+		return nil, retcode.AdminOnly.Errorf("HostID is for administrators")
+	}
+	out := &describeVMResponse{Infos: []vmInfo{}}
+	if q.IGID != "" || len(q.TagKeyValuePairs) > 0 {
+		return out, nil // no machine is in an isolation group or bears a tag
+	}
+	var rows []VM
+	r := s.DB.Reader()
+	sel, filtered := s.filterVMs(r.NewSelect().Model(&rows), c, q)
+	if q.Limit > 0 {
+		// Equal values are ordered by id, in the same direction: the index has it so.
+		if err := sel.OrderExpr("? "+direction+", id "+direction, bun.Ident(column)).Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	switch {
+	case q.Offset == 0 && len(rows) < q.Limit:
+		out.TotalCount = len(rows)
+	case !filtered:
+		out.TotalCount, err = listed(ctx, r, c.Region, c.Company)
+	default:
+		counted, _ := s.filterVMs(r.NewSelect().Model((*VM)(nil)), c, q)
+		var n int64
+		n, err = counted.Count(ctx)
+		out.TotalCount = int(n)
+	}
+	if err != nil || len(rows) == 0 {
+		return out, err
+	}
+	out.Infos, err = s.describe(ctx, c, rows)
+	return out, err
+}
+
+// filterVMs adds the filters and tells whether there is one besides tenant and region.
+func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMRequest) (*bun.SelectQuery, bool) {
+	sel = sel.Where("listed = ?", true).Where("region = ?", c.Region)
+	if c.Company != 0 {
+		sel = sel.Where("company = ?", c.Company)
+	}
+	filtered := false
+	where := func(query string, args ...any) {
+		sel, filtered = sel.Where(query, args...), true
+	}
+	for _, f := range []struct{ column, value string }{
+		{"vpc_id", q.VPCID}, {"subnet_id", q.SubnetID}, {"host_id", q.HostID}, {"image_id", q.ImageID},
+	} {
+		if f.value != "" {
+			where("? = ?", bun.Ident(f.column), f.value)
+		}
+	}
+	for _, f := range []struct {
+		column string
+		values []string
+	}{{"id", q.VMIDs}, {"project", q.ProjectIDs}, {"state", q.States}, {"vm_type", q.VMTypes}} {
+		if len(f.values) > 0 {
+			where("? IN (?)", bun.Ident(f.column), bun.In(f.values))
+		}
+	}
+	ports := func() *bun.SelectQuery {
+		return s.DB.Reader().NewSelect().Model((*network.Port)(nil)).Column("owner_id").Where("owner_kind = ?", network.VM)
+	}
+	if q.SGID != "" {
+		where("id IN (?)", ports().Where("inner_sg = ? OR outer_sg = ?", q.SGID, q.SGID))
+	}
+	if len(q.IPs) > 0 {
+		eips := s.DB.Reader().NewSelect().Model((*network.EIP)(nil)).Column("bind_id").
+			Where("bind_kind = ? AND ip IN (?)", network.VM, bun.In(q.IPs))
+		where("id IN (?) OR id IN (?)", ports().Where("ip IN (?)", bun.In(q.IPs)), eips)
+	}
+	if q.Keyword != "" {
+		sel, filtered = like(sel, q.Keyword, "name", "id"), true
+	}
+	return sel, filtered
+}
+
+// listed is how many machines of a tenant (0: of all) a region lists.
+func listed(ctx context.Context, idb bun.IDB, region string, company int64) (n int, err error) {
+	q := idb.NewSelect().Model((*vmCount)(nil)).ColumnExpr("CAST(COALESCE(SUM(n), 0) AS BIGINT)").Where("region = ?", region)
+	if company != 0 {
+		q = q.Where("company = ?", company)
+	}
+	return n, q.Scan(ctx, &n)
+}
+
+// describe turns a page of rows into what clients see, with one query for the disks of all, and the
+// network's for their ports and addresses.
+func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vmInfo, error) {
+	r := s.DB.Reader()
+	ids := make([]string, len(rows))
+	for i, v := range rows {
+		ids[i] = v.ID
+	}
+	disks, err := disksOf(ctx, r, ids...)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := s.Network.PortsOf(ctx, r, ids...)
+	if err != nil {
+		return nil, err
+	}
+	emails, err := s.Identity.Emails(ctx, companies(rows, func(v VM) int64 { return v.Company }))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]vmInfo, 0, len(rows))
+	for i := range rows {
+		v := &rows[i]
+		info := vmInfo{
+			Region: v.Region, RegionAlias: v.Region, CompanyID: v.Company, Email: emails[v.Company], ProjectID: v.Project,
+			VMID: v.ID, Name: v.Name, Remark: v.Remark, State: v.State, Reason: v.Why(c.Language), VMType: v.VMType,
+			VMTypeAlias: v.VMType, SetID: v.SetID, SetArch: v.Arch, ImageID: v.ImageID, BasicImageName: v.ImageName,
+			OSName: v.OSName, OSType: v.OSType, CPU: v.CPUs, Memory: v.MemoryMiB, ChargeType: v.ChargeType,
+			CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), ExpireTime: seconds(v.ExpireAt),
+			AutoRenew: v.AutoRenew, VPCID: v.VPCID, SubnetID: v.SubnetID, DefaultGWEIPIDs: []string{}, Hostname: v.Hostname,
+			DNS: v.DNS, CPUMode: v.CPUMode, HighAvailability: v.HA, BootloaderType: bootloader(v.UEFI), BootDevices: []string{"hd"},
+			LoginUser: v.LoginUser, KeyPairIDs: []string{}, CanLogin: v.State == Running, SupportHotplug: v.Hotplug,
+			SupportCloudInit: v.CloudInit, SupportQGA: v.QGA, DiskInfos: []vmDiskInfo{}, IPInfos: []vmIPInfo{},
+			NICInfos: []vmNICInfo{}, VIPInfos: []vmVIPInfo{}, USBInfos: []vmUSBInfo{}, ISOInfos: []vmISOInfo{}, Tags: []tagInfo{},
+		}
+		if v.State != Initializing && v.State != Failed {
+			info.ImagePreparePrecent = 100
+		}
+		if v.QGA {
+			info.QGAState = Stopped
+			if v.QGAConnected {
+				info.QGAState = Running
+			}
+		}
+		if h, ok := s.Fleet.HostInfo(v.HostID); ok && c.Caller.Admin {
+			info.HostID, info.HostIP = v.HostID, h.Address
+			if ip, _, err := net.SplitHostPort(h.Address); err == nil {
+				info.HostIP = ip
+			}
+		}
+		for _, d := range disks[v.ID] {
+			elastic := "Y"
+			if d.Role == Boot {
+				elastic = "N"
+			}
+			info.DiskInfos = append(info.DiskInfos, vmDiskInfo{Type: d.Role, DiskID: d.ID, Name: d.Name, Drive: d.Target,
+				Size: d.SizeGB, IsElastic: elastic, StorageSetType: d.SetType})
+		}
+		for _, p := range ports[v.ID] {
+			addPort(&info, p)
+		}
+		out = append(out, info)
+	}
+	return out, nil
+}
+
+// addPort adds the machine's own port with its inner address, and the public addresses on it.
+func addPort(info *vmInfo, p network.PortInfo) {
+	info.MAC, info.LANSGID, info.WANSGID = p.MAC, p.InnerSG, p.OuterSG
+	info.VPCName, info.SubnetName = p.VPCName, p.SubnetName
+	info.IPInfos = append(info.IPInfos, vmIPInfo{
+		IP: p.IP, Type: "Private", IPVersion: "IPv4", SGID: p.InnerSG, SGName: p.InnerSGName, InterfaceID: p.ID, IsElastic: "N",
+		IsVIP: "N", NicType: "LAN", MAC: p.MAC, SubnetID: p.SubnetID, SubnetName: p.SubnetName, VPCID: p.VPCID, VPCName: p.VPCName,
+	})
+	for _, e := range p.EIPs {
+		ip := vmIPInfo{
+			IP: e.IP, Type: "Public", IPVersion: e.IPVersion, SGID: p.OuterSG, SGName: p.OuterSGName, InterfaceID: p.ID, IsElastic: "Y",
+			IsVIP: "N", IPID: e.ID, NicType: "WAN", MAC: p.MAC, SubnetID: p.SubnetID, SubnetName: p.SubnetName, VPCID: p.VPCID, VPCName: p.VPCName,
+		}
+		if e.Egress {
+			ip.ISDefaultGW = 1
+			info.DefaultGWEIPIDs = append(info.DefaultGWEIPIDs, e.ID)
+		}
+		info.IPInfos = append(info.IPInfos, ip)
+	}
+}

@@ -1,0 +1,284 @@
+package compute
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// Image is a row of images. Times are unix microseconds.
+type Image struct {
+	bun.BaseModel `bun:"table:image"`
+
+	ID             string `bun:"id,pk"`
+	Region         string `bun:"region"`
+	Company        int64  `bun:"company"`
+	Project        string `bun:"project"`
+	Name           string `bun:"name"`
+	Description    string `bun:"description"`
+	Type           string `bun:"type"`
+	State          string `bun:"state"`
+	Reason         string `bun:"reason"`
+	Format         string `bun:"format"`
+	Digest         string `bun:"digest"`
+	SizeBytes      int64  `bun:"size_bytes"`
+	VirtualBytes   int64  `bun:"virtual_bytes"`
+	Arch           string `bun:"arch"`
+	OSType         string `bun:"os_type"`
+	OSName         string `bun:"os_name"`
+	OSDistribution string `bun:"os_distribution"`
+	LoginUser      string `bun:"login_user"`
+	UEFI           bool   `bun:"uefi"`
+	CloudInit      bool   `bun:"cloud_init"`
+	QGA            bool   `bun:"qga"`
+	Hotplug        bool   `bun:"hotplug"`
+	CreatedAt      int64  `bun:"created_at"`
+	UpdatedAt      int64  `bun:"updated_at"`
+	Generation     int64  `bun:"generation"`
+}
+
+// Types and states of an image. Custom images and their transient states come with their actions.
+const (
+	BaseImage = "Base"
+	ImageUsed = "Used" // usable; older clients call it Available
+)
+
+// imageStates are all that a client may filter by.
+var imageStates = []string{"Making", "Available", "Unavailable", ImageUsed, "Uploading", Deleting, Deleted, Terminating, Failed}
+
+// usable answers the code of an image that no machine can start from now.
+func (i *Image) usable() error {
+	switch i.State {
+	case ImageUsed:
+		return nil
+	case Deleting, Deleted, Terminating:
+		return retcode.InvalidImageBizState.Errorf("image %s is %s", i.ID, i.State)
+	}
+	return retcode.InvalidImageState.Errorf("image %s is %s", i.ID, i.State)
+}
+
+// virtualGB is the smallest system disk that holds the image.
+func (i *Image) virtualGB() int { return int((i.VirtualBytes + 1<<30 - 1) >> 30) }
+
+// windows tells whether Windows' rules for names and passwords apply.
+func windows(osType string) bool { return strings.EqualFold(osType, "Windows") }
+
+// ImageMeta says what cannot be read from an image file.
+type ImageMeta struct {
+	Region         string // empty: catalog.DefaultRegion
+	Description    string
+	Arch           string // x86_64 (default), aarch64
+	OSType         string // Linux (default), Windows
+	OSName         string // shown to people, e.g. "Debian 12.11 64-bit"
+	OSDistribution string // e.g. Debian; tells the login user when LoginUser is empty
+	LoginUser      string // account that gets the password
+	UEFI           bool   // boots by UEFI only
+	CloudInit      bool   // reads the seed
+	QGA            bool   // runs qemu-guest-agent
+	Hotplug        bool   // CPUs and memory can be added while it runs
+}
+
+func (m ImageMeta) withDefaults() (ImageMeta, error) {
+	set := func(p *string, d string) {
+		if *p == "" {
+			*p = d
+		}
+	}
+	set(&m.Region, catalog.DefaultRegion)
+	set(&m.Arch, "x86_64")
+	set(&m.OSType, "Linux")
+	set(&m.OSDistribution, m.OSType)
+	set(&m.OSName, m.OSDistribution)
+	switch {
+	case windows(m.OSType):
+		set(&m.LoginUser, "administrator")
+	case strings.EqualFold(m.OSDistribution, "Ubuntu"):
+		set(&m.LoginUser, "ubuntu")
+	default:
+		set(&m.LoginUser, "root")
+	}
+	if m.Arch != "x86_64" && m.Arch != "aarch64" {
+		return m, retcode.InvalidParameter.Errorf("Arch must be x86_64 or aarch64")
+	}
+	return m, nil
+}
+
+var imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,39}$`)
+
+// ImportBase makes the base image REGION-image-NAME of the qcow2 file at path. The file is inspected by
+// qemu-img in a confined child; one with a backing file, a data file or encryption is refused (1003).
+// A name that exists with the same content is left alone; with other content it gets the new one,
+// for machines made from now on.
+func (s *Service) ImportBase(ctx context.Context, name, path string, m ImageMeta) (id string, err error) {
+	if !imageName.MatchString(name) {
+		return "", retcode.InvalidParameter.Errorf("Name must be 1 to 40 lower-case letters, digits, dots and hyphens")
+	}
+	if m, err = m.withDefaults(); err != nil {
+		return "", err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", err
+	}
+	virtual, err := s.inspect(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return s.storeBase(ctx, name, f, virtual, m)
+}
+
+// EnsureSimulatedBase registers the base image of simulated clouds, whose hosts boot nothing.
+func (s *Service) EnsureSimulatedBase(ctx context.Context) (id string, err error) {
+	m, err := ImageMeta{Description: "stands for an operating system on hosts that boot nothing",
+		OSDistribution: "Debian", OSName: "Simulated Linux", CloudInit: true, QGA: true}.withDefaults()
+	if err != nil {
+		return "", err
+	}
+	return s.storeBase(ctx, "tiny", strings.NewReader("an image for simulated hosts\n"), 1<<30, m)
+}
+
+func (s *Service) storeBase(ctx context.Context, name string, r io.Reader, virtual int64, m ImageMeta) (string, error) {
+	digest, size, err := s.Fleet.StoreImage(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	now := s.Clock.Micros()
+	i := &Image{
+		ID: m.Region + "-image-" + name, Region: m.Region, Name: name, Description: m.Description, Type: BaseImage,
+		State: ImageUsed, Format: "qcow2", Digest: digest, SizeBytes: size, VirtualBytes: virtual, Arch: m.Arch,
+		OSType: m.OSType, OSName: m.OSName, OSDistribution: m.OSDistribution, LoginUser: m.LoginUser, UEFI: m.UEFI,
+		CloudInit: m.CloudInit, QGA: m.QGA, Hotplug: m.Hotplug, CreatedAt: now, UpdatedAt: now, Generation: 1,
+	}
+	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(i).On("CONFLICT (id) DO UPDATE").
+			Set("description = EXCLUDED.description").Set("digest = EXCLUDED.digest").
+			Set("size_bytes = EXCLUDED.size_bytes").Set("virtual_bytes = EXCLUDED.virtual_bytes").
+			Set("arch = EXCLUDED.arch").Set("os_type = EXCLUDED.os_type").Set("os_name = EXCLUDED.os_name").
+			Set("os_distribution = EXCLUDED.os_distribution").Set("login_user = EXCLUDED.login_user").
+			Set("uefi = EXCLUDED.uefi").Set("cloud_init = EXCLUDED.cloud_init").Set("qga = EXCLUDED.qga").
+			Set("hotplug = EXCLUDED.hotplug").Set("updated_at = EXCLUDED.updated_at").
+			Set("generation = image.generation + 1").
+			Where("image.digest <> EXCLUDED.digest").Exec(ctx)
+		return err
+	})
+	return i.ID, err
+}
+
+// imageByID reads an image that the tenant may see: 1000 when there is none.
+func imageByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*Image, error) {
+	i := new(Image)
+	err := idb.NewSelect().Model(i).Where("id = ? AND region = ? AND company IN (0, ?)", id, region, company).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, retcode.ImageNotFound.Errorf("ImageID %s", id)
+	}
+	return i, err
+}
+
+// Limits of the child that reads a file somebody gave us.
+const (
+	inspectTime   = 30 * time.Second
+	inspectMemory = 1 << 30 // bytes of address space
+)
+
+// inspect answers the virtual size of a qcow2 file, or 1003. Opening a qcow2 file may open others that it
+// names, so the header is read here before any program sees the file.
+func (s *Service) inspect(ctx context.Context, path string) (virtual int64, err error) {
+	if err := checkHeader(path); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTime)
+	defer cancel()
+	qemuImg := s.QemuImg
+	if qemuImg == "" {
+		qemuImg = "qemu-img"
+	}
+	cmd := exec.CommandContext(ctx, "prlimit", fmt.Sprintf("--as=%d", inspectMemory), "--cpu=20", "--nofile=64", "--core=0", "--fsize=0", "--",
+		qemuImg, "info", "--output=json", "-f", "qcow2", path)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, retcode.InvalidImageFormat.Errorf("the file is no readable qcow2 image").
+			Wrap(fmt.Errorf("qemu-img info: %w: %s", err, stderr.String()))
+	}
+	var info struct {
+		Format      string `json:"format"`
+		VirtualSize int64  `json:"virtual-size"`
+		Backing     string `json:"backing-filename"`
+		Encrypted   bool   `json:"encrypted"`
+		Specific    struct {
+			Data struct {
+				DataFile string `json:"data-file"`
+				Corrupt  bool   `json:"corrupt"`
+			} `json:"data"`
+		} `json:"format-specific"`
+	}
+	if err := json.Unmarshal(out, &info); err != nil {
+		return 0, fmt.Errorf("qemu-img info: %w", err)
+	}
+	if info.Format != "qcow2" || info.Backing != "" || info.Encrypted || info.Specific.Data.DataFile != "" || info.Specific.Data.Corrupt || info.VirtualSize <= 0 {
+		return 0, retcode.InvalidImageFormat.Errorf("a qcow2 image without backing file, data file and encryption is needed")
+	}
+	return info.VirtualSize, nil
+}
+
+// checkHeader reads what the qcow2 header names: magic, backing file, encryption, external data file.
+func checkHeader(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return retcode.InvalidParameter.Errorf("the image file cannot be read").Wrap(err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return retcode.InvalidParameter.Errorf("the image is no regular file")
+	}
+	var h struct {
+		Magic, Version                uint32
+		BackingOffset                 uint64
+		BackingSize, ClusterBits      uint32
+		Size                          uint64
+		Crypt, L1Size                 uint32
+		L1Offset, RefOffset           uint64
+		RefClusters, Snapshots        uint32
+		SnapshotsOffset, Incompatible uint64
+	}
+	if err := binary.Read(f, binary.BigEndian, &h); err != nil || h.Magic != 0x514649fb || (h.Version != 2 && h.Version != 3) {
+		return retcode.InvalidImageFormat.Errorf("the file is no qcow2 image")
+	}
+	if h.Version == 2 {
+		h.Incompatible = 0 // the field does not exist yet
+	}
+	const dirty, corrupt, dataFile = 1, 2, 4
+	switch {
+	case h.BackingOffset != 0 || h.BackingSize != 0:
+		return retcode.InvalidImageFormat.Errorf("the image has a backing file")
+	case h.Crypt != 0:
+		return retcode.InvalidImageFormat.Errorf("the image is encrypted")
+	case h.Incompatible&dataFile != 0:
+		return retcode.InvalidImageFormat.Errorf("the image has an external data file")
+	case h.Incompatible&corrupt != 0:
+		return retcode.InvalidImageFormat.Errorf("the image is marked corrupt")
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package compute
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// States of a virtual machine. A transient one belongs to an operation under way and ends with it.
+const (
+	Initializing = "Initializing" // its volumes and network are prepared
+	Starting     = "Starting"
+	Running      = "Running"
+	Stopping     = "Stopping" // the guest was asked to shut down
+	Stopped      = "Stopped"  // holds no CPU and memory of a host
+	Restarting   = "Restarting"
+	Poweroffing  = "Poweroffing"
+	Deleting     = "Deleting"    // on its way to the recycle bin
+	Deleted      = "Deleted"     // in the recycle bin
+	Terminating  = "Terminating" // being destroyed
+	Terminated   = "Terminated"  // destroyed, kept as a tombstone
+	Failed       = "Failed"      // its creation failed; it holds nothing
+)
+
+var states = []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Deleting, Deleted, Terminating, Terminated, Failed}
+
+// Verbs are what the API asks of a virtual machine.
+const (
+	Start     = "Start"
+	Stop      = "Stop"
+	Restart   = "Restart"
+	Poweroff  = "Poweroff"
+	Delete    = "Delete"
+	Bind      = "Bind" // of public addresses and the like
+	Rollback  = "Rollback"
+	Terminate = "Terminate"
+)
+
+var verbs = []string{Start, Stop, Restart, Poweroff, Delete, Bind, Rollback, Terminate}
+
+// Verdicts besides the status codes.
+const (
+	proceed retcode.Code = -1         // the action goes ahead
+	repeat  retcode.Code = retcode.OK // the same action is under way: answered 0, nothing is done again
+)
+
+const (
+	state   = retcode.InvalidVMState
+	biz     = retcode.InvalidVMBizState
+	gone    = retcode.ResourceTerminated
+	here    = retcode.ResourceAlreadyEnabled  // not in the bin: nothing to restore
+	outside = retcode.InvalidResourceBizState // not in the bin: nothing to destroy
+	busy    = retcode.InvalidResourceState
+)
+
+// verdict says what an action meets in a state. Columns are in the order of verbs.
+var verdict = map[string][8]retcode.Code{
+	//            Start    Stop     Restart  Poweroff Delete   Bind     Rollback Terminate
+	Initializing: {state, state, state, state, state, state, here, outside},
+	Starting:     {repeat, state, state, proceed, state, state, here, outside},
+	Running:      {state, proceed, proceed, proceed, proceed, proceed, here, outside},
+	Stopping:     {state, repeat, state, proceed, state, state, here, outside},
+	Stopped:      {proceed, state, state, state, proceed, proceed, here, outside},
+	Restarting:   {state, state, repeat, proceed, state, state, here, outside},
+	Poweroffing:  {state, state, state, repeat, state, state, here, outside},
+	Deleting:     {biz, biz, biz, biz, repeat, biz, busy, busy},
+	Deleted:      {biz, biz, biz, biz, biz, biz, proceed, proceed},
+	Terminating:  {biz, biz, biz, biz, biz, biz, busy, repeat},
+	Terminated:   {gone, gone, gone, gone, gone, gone, gone, gone},
+	Failed:       {state, state, state, state, proceed, state, here, outside},
+}
+
+// judge looks the verdict up.
+func judge(vmState, verb string) retcode.Code {
+	for i, v := range verbs {
+		if v == verb {
+			if row, ok := verdict[vmState]; ok {
+				return row[i]
+			}
+		}
+	}
+	return retcode.ServiceError
+}
+
+// check turns the verdict into an error: nil, errRepeat or the state's code.
+func check(v *VM, verb string) error {
+	switch code := judge(v.State, verb); code {
+	case proceed:
+		return nil
+	case repeat:
+		return errRepeat
+	case gone:
+		return code.Errorf("%s is destroyed", v.ID)
+	default:
+		return code.Errorf("%s is %s, which does not allow %s", v.ID, v.State, verb)
+	}
+}
+
+// errRepeat: the same action is under way; the call is answered 0.
+var errRepeat = fmt.Errorf("compute: the same action is under way")
+
+// StatesTable is the table of states and actions in Markdown, for the documentation.
+func StatesTable() string {
+	var b strings.Builder
+	b.WriteString("| State | " + strings.Join(verbs, " | ") + " |\n|---" + strings.Repeat("|---", len(verbs)) + "|\n")
+	for _, s := range states {
+		b.WriteString("| `" + s + "` |")
+		for _, v := range verbs {
+			switch code := judge(s, v); code {
+			case proceed:
+				b.WriteString(" yes |")
+			case repeat:
+				b.WriteString(" 0, under way |")
+			default:
+				fmt.Fprintf(&b, " %d |", code)
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,220 @@
+package compute
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// VM is a row of virtual machines. Times are unix microseconds.
+type VM struct {
+	bun.BaseModel `bun:"table:vm"`
+
+	ID            string `bun:"id,pk"`
+	UUID          string `bun:"uuid"`
+	Region        string `bun:"region"`
+	Company       int64  `bun:"company"`
+	Project       string `bun:"project"`
+	Name          string `bun:"name"`
+	Remark        string `bun:"remark"`
+	State         string `bun:"state"`
+	Listed        bool   `bun:"listed"`
+	ReasonCode    int    `bun:"reason_code"`
+	Reason        string `bun:"reason"`
+	VMType        string `bun:"vm_type"`
+	SetID         string `bun:"set_id"`
+	Arch          string `bun:"arch"`
+	HostID        string `bun:"host_id"`
+	Placed        bool   `bun:"placed"`
+	ImageID       string `bun:"image_id"`
+	ImageName     string `bun:"image_name"`
+	OSType        string `bun:"os_type"`
+	OSName        string `bun:"os_name"`
+	UEFI          bool   `bun:"uefi"`
+	CloudInit     bool   `bun:"cloud_init"`
+	QGA           bool   `bun:"qga"`
+	Hotplug       bool   `bun:"hotplug"`
+	CPUs          int    `bun:"cpus"`
+	MemoryMiB     int    `bun:"memory_mib"`
+	VPCID         string `bun:"vpc_id"`
+	SubnetID      string `bun:"subnet_id"`
+	PortID        string `bun:"port_id"`
+	Hostname      string `bun:"hostname"`
+	LoginUser     string `bun:"login_user"`
+	DNS           string `bun:"dns"`
+	CPUMode       string `bun:"cpu_mode"`
+	HA            string `bun:"ha"`
+	AutoRenew     bool   `bun:"auto_renew"`
+	QGAConnected  bool   `bun:"qga_connected"`
+	ChargeType    string `bun:"charge_type"`
+	Quantity      int    `bun:"quantity"`
+	RestartSerial int64  `bun:"restart_serial"`
+	CreatedAt     int64  `bun:"created_at"`
+	UpdatedAt     int64  `bun:"updated_at"`
+	ExpireAt      int64  `bun:"expire_at"`
+	DeletedAt     int64  `bun:"deleted_at"`
+	EndedAt       int64  `bun:"ended_at"`
+	Generation    int64  `bun:"generation"`
+}
+
+// vmCount is how many machines of a tenant in a region are listed.
+type vmCount struct {
+	bun.BaseModel `bun:"table:vm_count"`
+
+	Company int64  `bun:"company,pk"`
+	Region  string `bun:"region,pk"`
+	N       int64  `bun:"n"`
+}
+
+// seed is what only the guest needs to know.
+type seed struct {
+	bun.BaseModel `bun:"table:vm_seed"`
+
+	VMID         string `bun:"vm_id,pk"`
+	PasswordHash string `bun:"password_hash"`
+	UserData     string `bun:"user_data"`
+	MountData    string `bun:"mount_data"`
+}
+
+// Disk is a row of disks.
+type Disk struct {
+	bun.BaseModel `bun:"table:disk"`
+
+	ID          string `bun:"id,pk"`
+	Region      string `bun:"region"`
+	Company     int64  `bun:"company"`
+	Project     string `bun:"project"`
+	Name        string `bun:"name"`
+	Role        string `bun:"role"`
+	State       string `bun:"state"`
+	Reason      string `bun:"reason"`
+	SetType     string `bun:"set_type"`
+	SetID       string `bun:"set_id"`
+	HostID      string `bun:"host_id"`
+	SizeGB      int    `bun:"size_gb"`
+	ImageDigest string `bun:"image_digest"`
+	VMID        string `bun:"vm_id"`
+	Target      string `bun:"target"`
+	ChargeType  string `bun:"charge_type"`
+	CreatedAt   int64  `bun:"created_at"`
+	UpdatedAt   int64  `bun:"updated_at"`
+	ExpireAt    int64  `bun:"expire_at"`
+	DeletedAt   int64  `bun:"deleted_at"`
+	EndedAt     int64  `bun:"ended_at"`
+	Generation  int64  `bun:"generation"`
+}
+
+// Roles and states of a disk. States that attaching, growing and snapshots need are their issue's.
+const (
+	Boot = "Boot"
+	Data = "Data"
+
+	DiskCreating  = "Creating"
+	DiskUnbound   = "Unbound"
+	DiskBound     = "Bound"
+	DiskDeleted   = "Deleted"   // in the recycle bin
+	DiskReleasing = "Releasing" // being destroyed
+	DiskReleased  = "Released"  // destroyed, kept as a tombstone
+	DiskFailed    = "Failed"    // its creation failed; it holds nothing
+)
+
+// vmByID reads one machine of a tenant (company 0: of any): 1004 when unknown or another tenant's.
+func vmByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*VM, error) {
+	v := new(VM)
+	q := idb.NewSelect().Model(v).Where("id = ?", id)
+	if region != "" {
+		q = q.Where("region = ?", region)
+	}
+	if company != 0 {
+		q = q.Where("company = ?", company)
+	}
+	err := q.Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, retcode.VMNotFound.Errorf("VMID %s", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// disksOf reads the disks of machines, by machine, in the order of their targets.
+func disksOf(ctx context.Context, idb bun.IDB, vms ...string) (map[string][]Disk, error) {
+	var rows []Disk
+	if len(vms) == 0 {
+		return nil, nil
+	}
+	if err := idb.NewSelect().Model(&rows).Where("vm_id IN (?)", bun.In(vms)).Order("vm_id", "target").Scan(ctx); err != nil {
+		return nil, err
+	}
+	out := make(map[string][]Disk, len(vms))
+	for _, d := range rows {
+		out[d.VMID] = append(out[d.VMID], d)
+	}
+	return out, nil
+}
+
+// move changes a machine from the generation v was read in and tells whether that was still the
+// row's. columns are those that changed besides state, updated_at and generation, which it raises.
+func (s *Service) move(ctx context.Context, tx bun.Tx, v *VM, to string, columns ...string) (bool, error) {
+	before := v.Generation
+	v.State, v.Generation, v.UpdatedAt = to, before+1, s.Clock.Micros()
+	return s.write(ctx, tx, v, before, append(columns, "generation")...)
+}
+
+// settle is move that keeps the generation: the host was told this state already.
+func (s *Service) settle(ctx context.Context, tx bun.Tx, v *VM, to string, columns ...string) (bool, error) {
+	v.State, v.UpdatedAt = to, s.Clock.Micros()
+	return s.write(ctx, tx, v, v.Generation, columns...)
+}
+
+func (s *Service) write(ctx context.Context, tx bun.Tx, v *VM, generation int64, columns ...string) (bool, error) {
+	r, err := tx.NewUpdate().Model(v).Column(append(columns, "state", "updated_at")...).
+		Where("id = ? AND generation = ?", v.ID, generation).Exec(ctx)
+	if err != nil {
+		return false, err
+	}
+	n, err := r.RowsAffected()
+	return n == 1, err
+}
+
+// count changes how many machines of a tenant are listed.
+func count(ctx context.Context, tx bun.Tx, company int64, region string, by int) error {
+	_, err := tx.NewInsert().Model(&vmCount{Company: company, Region: region, N: int64(by)}).
+		On("CONFLICT (company, region) DO UPDATE").Set("n = vm_count.n + EXCLUDED.n").Exec(ctx)
+	return err
+}
+
+// unlist takes a machine out of lists, in the columns that the caller then writes.
+func unlist(ctx context.Context, tx bun.Tx, v *VM) error {
+	v.Listed = false
+	return count(ctx, tx, v.Company, v.Region, -1)
+}
+
+// unplace gives back the CPU and memory that a machine holds of its host; the caller writes the column.
+func (s *Service) unplace(ctx context.Context, tx bun.Tx, v *VM) error {
+	if !v.Placed {
+		return nil
+	}
+	v.Placed = false
+	return s.Fleet.Release(ctx, tx, v.HostID, computeDemand(v))
+}
+
+// like matches a keyword against columns.
+func like(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
+	if keyword == "" {
+		return q
+	}
+	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
+		for _, c := range columns {
+			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), strings.ToLower(database.Like(keyword)))
+		}
+		return q
+	})
+}
