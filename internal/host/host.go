@@ -173,7 +173,7 @@ func New(conf Config) (*Host, error) {
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.dropLeftovers()
 	if h.virtType == "" {
-		h.virtType = ProbeVirtType(h.ctx, h.log)
+		h.virtType = h.probedVirtType()
 	}
 	h.virt = newLibvirtLink(conf.LibvirtSocket, h.log)
 	h.done.Go(h.follow)

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
@@ -28,6 +29,20 @@ type Agent struct {
 	Region     string
 	ComputeSet string
 	Southbound string // OVN's, as ovn-remote
+	// What the operator says of this machine's part in OVN; empty: as Open vSwitch's database has it.
+	EncapIP  string            `json:",omitempty"`
+	Datapath string            `json:",omitempty"`
+	Networks map[string]string `json:",omitempty"` // bridge, by provider network
+	VirtType string            `json:",omitempty"` // kvm, qemu; empty: probed
+}
+
+// Chassis is the host's part in OVN with the files of its certificate, which ovn-controller uses too.
+func (a Agent) Chassis(dir string) Chassis {
+	c := Chassis{ID: a.HostID, Southbound: a.Southbound, EncapIP: a.EncapIP, Datapath: a.Datapath, Mappings: a.Networks}
+	if strings.Contains(a.Southbound, "ssl:") {
+		c.Key, c.Certificate, c.CA = filepath.Join(dir, fileKey), filepath.Join(dir, fileCertificate), filepath.Join(dir, fileCA)
+	}
+	return c
 }
 
 // JoinOptions say whom to join.
@@ -37,6 +52,11 @@ type JoinOptions struct {
 	Controller string // https://ADDRESS[:PORT]; http only to a loopback address
 	Name       string // empty: the machine's host name
 	Address    string // host:port where controllers reach the agent
+	// Beside these, agent.json keeps what Agent says of them.
+	EncapIP  string
+	Datapath string
+	Networks map[string]string
+	VirtType string
 }
 
 // Join makes this machine a host of a cloud: it makes a key, has its
@@ -61,6 +81,16 @@ func Join(ctx context.Context, o JoinOptions) (Agent, error) {
 	}
 	client, target, err := joinClient(o.Controller, token)
 	if err != nil {
+		return Agent{}, err
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return Agent{}, err
+	}
+	o.Dir = dir
+	// What Open vSwitch is told after joining is refused before it.
+	check := Agent{HostID: "host", EncapIP: o.EncapIP, Datapath: o.Datapath, Networks: o.Networks}
+	if _, err := check.Chassis(o.Dir).arguments(); err != nil {
 		return Agent{}, err
 	}
 	csr, key, err := pki.NewRequest(o.Name)
@@ -111,6 +141,7 @@ func Join(ctx context.Context, o JoinOptions) (Agent, error) {
 	agent := Agent{
 		HostID: answer.HostID, Name: o.Name, Address: o.Address, Controller: o.Controller,
 		Region: answer.Region, ComputeSet: answer.ComputeSet, Southbound: answer.OVN.Southbound,
+		EncapIP: o.EncapIP, Datapath: o.Datapath, Networks: o.Networks, VirtType: o.VirtType,
 	}
 	description, err := json.MarshalIndent(agent, "", "  ")
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Chassis is this machine's part in OVN, as its Open vSwitch database tells ovn-controller.
+// Chassis is this machine's part in OVN, as its Open vSwitch database tells
+// ovn-controller. What is empty is left as the database has it.
 type Chassis struct {
 	// OVSDB is Open vSwitch's database; empty: unix:/run/openvswitch/db.sock.
 	OVSDB string
@@ -24,13 +25,13 @@ type Chassis struct {
 	Southbound string
 	// EncapIP is the Geneve endpoint: an address of this machine that the other hosts reach.
 	EncapIP string
-	// Datapath is netdev or system.
-	Datapath string
 	// Bridge is the integration bridge; empty: br-int.
 	Bridge string
-	// Mappings are the bridges of provider networks, by network. Bridges that are missing are made.
+	// Datapath is netdev or system: with it the integration bridge and those of Mappings are made when missing.
+	Datapath string
+	// Mappings are the bridges of provider networks, by network.
 	Mappings map[string]string
-	// Key, Certificate and CA are files for an ssl southbound; empty otherwise.
+	// Key, Certificate and CA are files for an ssl southbound.
 	Key, Certificate, CA string
 }
 
@@ -45,60 +46,71 @@ var (
 // transaction; a repeated call changes nothing. ovs-vswitchd need not run: it and
 // ovn-controller take it up when they do.
 func ConfigureChassis(ctx context.Context, c Chassis) error {
+	args, err := c.arguments()
+	if err != nil {
+		return err
+	}
+	_, err = vsctl(ctx, c.OVSDB, args...)
+	return err
+}
+
+// arguments of ovs-vsctl for the whole change.
+func (c Chassis) arguments() ([]string, error) {
 	if c.Bridge == "" {
 		c.Bridge = "br-int"
 	}
-	switch {
-	case !validChassis.MatchString(c.ID):
-		return fmt.Errorf("host: chassis name %q", c.ID)
-	case c.Datapath != DatapathNetdev && c.Datapath != DatapathSystem:
-		return fmt.Errorf("host: datapath %q", c.Datapath)
-	case !validBridge.MatchString(c.Bridge):
-		return fmt.Errorf("host: bridge name %q", c.Bridge)
+	if !validChassis.MatchString(c.ID) {
+		return nil, fmt.Errorf("host: chassis name %q", c.ID)
 	}
-	if _, err := netip.ParseAddr(c.EncapIP); err != nil {
-		return fmt.Errorf("host: Geneve endpoint: %w", err)
+	if !validBridge.MatchString(c.Bridge) {
+		return nil, fmt.Errorf("host: bridge name %q", c.Bridge)
 	}
-	for remote := range strings.SplitSeq(c.Southbound, ",") {
-		if !validRemote.MatchString(remote) {
-			return fmt.Errorf("host: southbound %q", remote)
+	id := func(key, value string) string { return "external_ids:" + key + "=" + strconv.Quote(value) }
+	args := []string{"--no-wait", "set", "Open_vSwitch", ".", id("system-id", c.ID), id("ovn-monitor-all", "true"), id("ovn-bridge", c.Bridge)}
+	if c.Southbound != "" {
+		for remote := range strings.SplitSeq(c.Southbound, ",") {
+			if !validRemote.MatchString(remote) {
+				return nil, fmt.Errorf("host: southbound %q", remote)
+			}
 		}
+		args = append(args, id("ovn-remote", c.Southbound))
 	}
-	var mappings []string
-	for network, bridge := range c.Mappings {
-		if !validNetwork.MatchString(network) || !validBridge.MatchString(bridge) || bridge == c.Bridge {
-			return fmt.Errorf("host: bridge %q of network %q", bridge, network)
+	if c.EncapIP != "" {
+		if _, err := netip.ParseAddr(c.EncapIP); err != nil {
+			return nil, fmt.Errorf("host: Geneve endpoint: %w", err)
 		}
-		mappings = append(mappings, network+":"+bridge)
+		args = append(args, id("ovn-encap-type", "geneve"), id("ovn-encap-ip", c.EncapIP))
 	}
-	slices.Sort(mappings)
-
-	set := func(key, value string) string { return "external_ids:" + key + "=" + strconv.Quote(value) }
-	args := []string{"--no-wait", "set", "Open_vSwitch", ".",
-		set("system-id", c.ID), set("ovn-remote", c.Southbound), set("ovn-encap-type", "geneve"),
-		set("ovn-encap-ip", c.EncapIP), set("ovn-bridge", c.Bridge), set("ovn-bridge-datapath-type", c.Datapath),
-		set("ovn-monitor-all", "true"),
+	bridges := []string{c.Bridge}
+	if len(c.Mappings) > 0 {
+		var mappings []string
+		for network, bridge := range c.Mappings {
+			if !validNetwork.MatchString(network) || !validBridge.MatchString(bridge) || bridge == c.Bridge {
+				return nil, fmt.Errorf("host: bridge %q of network %q", bridge, network)
+			}
+			mappings = append(mappings, network+":"+bridge)
+			bridges = append(bridges, bridge)
+		}
+		slices.Sort(mappings)
+		slices.Sort(bridges[1:])
+		args = append(args, id("ovn-bridge-mappings", strings.Join(mappings, ",")))
 	}
-	if len(mappings) > 0 {
-		args = append(args, set("ovn-bridge-mappings", strings.Join(mappings, ",")))
-	} else {
-		args = append(args, "--", "remove", "Open_vSwitch", ".", "external_ids", "ovn-bridge-mappings")
-	}
-	addBridge := func(name string, more ...string) {
-		args = append(args, "--", "--may-exist", "add-br", name,
-			"--", "set", "Bridge", name, "datapath_type="+c.Datapath)
-		args = append(args, more...)
-	}
-	addBridge(c.Bridge, "fail_mode=secure", "external_ids:lingyun="+strconv.Quote(c.ID))
-	for _, m := range mappings {
-		_, bridge, _ := strings.Cut(m, ":")
-		addBridge(bridge)
+	if c.Datapath != "" {
+		if c.Datapath != DatapathNetdev && c.Datapath != DatapathSystem {
+			return nil, fmt.Errorf("host: datapath %q", c.Datapath)
+		}
+		args = append(args, id("ovn-bridge-datapath-type", c.Datapath))
+		for _, bridge := range slices.Compact(bridges) {
+			args = append(args, "--", "--may-exist", "add-br", bridge, "--", "set", "Bridge", bridge, "datapath_type="+c.Datapath)
+			if bridge == c.Bridge {
+				args = append(args, "fail_mode=secure")
+			}
+		}
 	}
 	if c.Key != "" {
 		args = append(args, "--", "set-ssl", c.Key, c.Certificate, c.CA)
 	}
-	_, err := vsctl(ctx, c.OVSDB, args...)
-	return err
+	return args, nil
 }
 
 // vsctl runs ovs-vsctl.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,25 @@ func ProbeVirtType(ctx context.Context, log *slog.Logger) string {
 	}
 	log.Info("KVM boots guests", "probe", time.Since(begun).Round(time.Millisecond))
 	return VirtKVM
+}
+
+// probedVirtType asks ProbeVirtType once a boot of the machine: the answer costs up to 10 s of a core.
+func (h *Host) probedVirtType() string {
+	path := filepath.Join(h.conf.Dir, "state", "virt-type")
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if known, err := os.ReadFile(path); err == nil {
+		virtType, when, _ := strings.Cut(strings.TrimSpace(string(known)), " ")
+		if when == strings.TrimSpace(string(boot)) && (virtType == VirtKVM || virtType == VirtQEMU) {
+			return virtType
+		}
+	}
+	virtType := ProbeVirtType(h.ctx, h.log)
+	if h.ctx.Err() == nil {
+		if err := writeFile(path, []byte(virtType+" "+string(boot)), 0o600); err != nil {
+			h.log.Warn("the probe is not kept", "error", err)
+		}
+	}
+	return virtType
 }
 
 // probe boots the sector with an accelerator.
