@@ -8,7 +8,13 @@ package network
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 
@@ -18,6 +24,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
@@ -58,11 +65,25 @@ type Deps struct {
 // Service is the network.
 type Service struct {
 	Deps
-	targets map[string]Target
+	targets  map[string]Target
+	syncs    queue
+	mend     *clock.Loop // everything, now and then
+	gateways *clock.Loop // VPCs with gateways, when hosts come and go
+
+	bind, unbind *workflow.Workflow[eipChange]
+	update       *workflow.Workflow[groupChange]
 }
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.
-func New(d Deps) *Service { panic("not yet") }
+func New(d Deps) *Service {
+	s := &Service{Deps: d, targets: make(map[string]Target)}
+	s.mend = clock.NewLoop(d.Clock, "network", mendEvery, s.reconcile)
+	s.gateways = clock.NewLoop(d.Clock, "gateways", mendEvery, s.syncGateways)
+	d.Identity.OnTenant(s.furnish)
+	d.Fleet.OnGateways(func(string) { s.gateways.Signal() })
+	s.register()
+	return s
+}
 
 // SegmentConfig describes the external segment of the first start.
 type SegmentConfig struct {
@@ -75,16 +96,121 @@ type SegmentConfig struct {
 	Network     string // provider network, as in the hosts' bridge mappings
 }
 
-// Bootstrap makes the external segment of a region unless one of that name exists.
-func (s *Service) Bootstrap(ctx context.Context, region string, c SegmentConfig) error {
-	panic("not yet")
+// spans are the offsets that the segment hands out.
+func (c *SegmentConfig) spans() ([]span, error) {
+	if !c.CIDR.IsValid() || !c.CIDR.Addr().Is4() || c.CIDR != c.CIDR.Masked() || c.CIDR.Bits() > 30 {
+		return nil, fmt.Errorf("segment %s: %s is no IPv4 network of at least 4 addresses", c.Name, c.CIDR)
+	}
+	for _, a := range []netip.Addr{c.Gateway, c.First, c.Last} {
+		if a.IsValid() && !c.CIDR.Contains(a) {
+			return nil, fmt.Errorf("segment %s: %s is outside %s", c.Name, a, c.CIDR)
+		}
+	}
+	whole := span{1, size(c.CIDR) - 2}
+	if c.First.IsValid() {
+		whole[0] = max(whole[0], offset(c.CIDR, c.First))
+	}
+	if c.Last.IsValid() {
+		whole[1] = min(whole[1], offset(c.CIDR, c.Last))
+	}
+	spans := []span{whole}
+	if c.Gateway.IsValid() {
+		if g := offset(c.CIDR, c.Gateway); whole[0] <= g && g <= whole[1] {
+			spans = []span{{whole[0], g - 1}, {g + 1, whole[1]}}
+		}
+	}
+	spans = slices.DeleteFunc(spans, func(s span) bool { return s[0] > s[1] })
+	if len(spans) == 0 {
+		return nil, fmt.Errorf("segment %s has no address to hand out", c.Name)
+	}
+	return spans, nil
 }
 
-// Run keeps the fabric equal to the rows until ctx ends: every 30 s and when gateways change. Only the
-// leading controller calls it.
-func (s *Service) Run(ctx context.Context) { panic("not yet") }
+// Bootstrap makes the external segment of a region unless one of that name exists.
+func (s *Service) Bootstrap(ctx context.Context, region string, c SegmentConfig) error {
+	spans, err := c.spans()
+	if err != nil {
+		return err
+	}
+	ranges, err := json.Marshal(spans)
+	if err != nil {
+		return err
+	}
+	now := s.Clock.Micros()
+	row := &Segment{ID: database.NewID("seg"), Region: region, Name: c.Name, IPVersion: IPv4, CIDR: c.CIDR.String(), Ranges: string(ranges),
+		VLAN: c.VLAN, Network: c.Network, Capacity: capacity(spans), Position: spans[0][0], CreatedAt: now, UpdatedAt: now}
+	if c.Gateway.IsValid() {
+		row.Gateway = c.Gateway.String()
+	}
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(row).On("CONFLICT (region, name) DO NOTHING").Exec(ctx)
+		return err
+	})
+}
+
+// Networks of a tenant's default VPC and its subnet.
+var (
+	defaultVPC    = netip.MustParsePrefix("10.0.0.0/16")
+	defaultSubnet = netip.MustParsePrefix("10.0.0.0/24")
+)
+
+// furnish gives a new tenant its default VPC, subnet and security group. They count as the tenant's own.
+func (s *Service) furnish(ctx context.Context, tx bun.Tx, company int64, region string) error {
+	if err := s.Catalog.Reserve(ctx, tx, company, region, catalog.Amounts{catalog.VPC: 1, catalog.Subnet: 1, catalog.SecurityGroup: 1}); err != nil {
+		return err
+	}
+	now := s.Clock.Micros()
+	spans := subnetSpans(defaultSubnet)
+	vpc := &VPC{ID: database.NewID("vpc"), Region: region, Company: company, Name: "default", CIDR: defaultVPC.String(), IsDefault: true,
+		State: Available, CreatedAt: now, UpdatedAt: now}
+	subnet := &Subnet{ID: database.NewID("subnet"), VPCID: vpc.ID, Region: region, Company: company, Name: "default", CIDR: defaultSubnet.String(),
+		IsDefault: true, State: Available, Capacity: capacity(spans), Position: spans[0][0], CreatedAt: now, UpdatedAt: now}
+	group := &Group{ID: database.NewID("sg"), Region: region, Company: company, Name: "default", IsDefault: true,
+		State: Available, CreatedAt: now, UpdatedAt: now}
+	rules, err := parseRules(defaultRules)
+	if err != nil {
+		return err
+	}
+	identify(rules, group.ID, now)
+	for _, rows := range []any{vpc, subnet, group, &rules} {
+		if _, err := tx.NewInsert().Model(rows).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // DefaultGroup is the id of a tenant's default security group.
 func (s *Service) DefaultGroup(ctx context.Context, idb bun.IDB, region string, company int64) (string, error) {
-	panic("not yet")
+	var id string
+	found, err := one(idb.NewSelect().Model((*Group)(nil)).Column("id").Where("region = ? AND company = ? AND is_default = ?", region, company, true).Scan(ctx, &id))
+	if err == nil && !found {
+		err = retcode.SGNotFound.Errorf("tenant %d has no default group in %s", company, region)
+	}
+	return id, err
 }
+
+// Limits of names and remarks, in characters.
+const (
+	maxName   = 63
+	maxRemark = 100
+)
+
+// checkName trims a name and refuses what is not 1 to 63 printable characters (113).
+func checkName(name string) (string, error) {
+	name = strings.TrimSpace(name)
+	if n := utf8.RuneCountInString(name); n < 1 || n > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable) {
+		return "", retcode.InvalidParameter.Errorf("Name has 1 to %d printable characters", maxName)
+	}
+	return name, nil
+}
+
+// checkRemark refuses remarks of more than 100 characters (113).
+func checkRemark(remark string) error {
+	if !utf8.ValidString(remark) || utf8.RuneCountInString(remark) > maxRemark {
+		return retcode.InvalidParameter.Errorf("Remark has at most %d characters", maxRemark)
+	}
+	return nil
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -2,8 +2,26 @@ package network
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// Owners of addresses.
+const (
+	ofPort    = "port"
+	ofEIP     = "eip"
+	ofGateway = "gateway"
 )
 
 // Owner of a port: a kind (VM) and an id.
@@ -23,27 +41,130 @@ type PortRequest struct {
 
 // ReservePort takes an address of the subnet and makes a port of it, in the caller's transaction.
 // 3000, 3008 (VPC), 3003, 3010 (subnet), 3011 exhausted, 8001 taken, 8005 reserved, 8006 outside,
-// 4 no address, 16002, 16003, 16004 (groups).
+// 4 no address, 16002, 16003 (groups).
 func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*Port, error) {
-	panic("not yet")
+	var wanted netip.Addr
+	if r.IP != "" {
+		var err error
+		if wanted, err = netip.ParseAddr(r.IP); err != nil || wanted.Zone() != "" {
+			return nil, retcode.InvalidParameterFormat.Errorf("%q is no IP address", r.IP)
+		}
+	}
+	vpc, err := vpcByID(ctx, tx, r.Region, r.Company, r.VPCID)
+	if err != nil {
+		return nil, err
+	}
+	subnet, err := subnetByID(ctx, tx, vpc, r.SubnetID)
+	if err != nil {
+		return nil, err
+	}
+	if vpc.State != Available {
+		return nil, retcode.InvalidVPCState.Errorf("%s is %s", vpc.ID, vpc.State)
+	}
+	if subnet.State != Available {
+		return nil, retcode.InvalidSubnetState.Errorf("%s is %s", subnet.ID, subnet.State)
+	}
+	if r.InnerSG == "" && r.OuterSG == "" {
+		id, err := s.DefaultGroup(ctx, tx, r.Region, r.Company)
+		if err != nil {
+			return nil, err
+		}
+		r.InnerSG, r.OuterSG = id, id
+	} else if err := checkGroups(ctx, tx, r.Region, r.Company, r.InnerSG, r.OuterSG); err != nil {
+		return nil, err
+	}
+
+	p, err := subnet.pool()
+	if err != nil {
+		return nil, err
+	}
+	now := s.Clock.Micros()
+	port := &Port{ID: database.NewID("nic"), UUID: uuid.NewString(), Region: r.Region, Company: r.Company, VPCID: vpc.ID, SubnetID: subnet.ID,
+		Hostname: r.Hostname, OwnerKind: r.Owner.Kind, OwnerID: r.Owner.ID, InnerSG: r.InnerSG, OuterSG: r.OuterSG, HostID: r.HostID,
+		CreatedAt: now, UpdatedAt: now}
+	switch {
+	case !wanted.IsValid():
+		port.Num, err = p.take(ctx, tx, ofPort, port.ID)
+	case !p.cidr.Contains(wanted):
+		return nil, retcode.IPOutOfSegment.Errorf("%s is outside %s of %s", wanted, p.cidr, p.id)
+	default:
+		port.Num = offset(p.cidr, wanted)
+		if !p.hands(port.Num) {
+			return nil, retcode.IPReserved.Errorf("%s of %s is kept for the network itself", wanted, p.id)
+		}
+		err = p.takeAt(ctx, tx, port.Num, ofPort, port.ID)
+	}
+	switch {
+	case errors.Is(err, errExhausted):
+		return nil, retcode.SubnetIPInsufficient.Errorf("%s has no free address", p.id)
+	case errors.Is(err, errTaken):
+		return nil, retcode.IPAlreadyAllocated.Errorf("%s of %s is taken", wanted, p.id)
+	case err != nil:
+		return nil, err
+	}
+	port.IP = nth(p.cidr, port.Num).String()
+	for {
+		port.MAC = newMAC()
+		ok, err := changed(tx.NewInsert().Model(port).On("CONFLICT (mac) DO NOTHING").Exec(ctx))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return port, nil
+		}
+	}
+}
+
+// newMAC makes a locally administered unicast address with 40 random bits.
+func newMAC() string {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails
+	mac[0] = 0x02
+	return mac.String()
 }
 
 // PlacePort says on which host the port is plugged.
 func (s *Service) PlacePort(ctx context.Context, tx bun.Tx, portID, hostID string) error {
-	panic("not yet")
+	return s.setPort(ctx, tx, portID, "host_id", hostID)
 }
 
 // KeepPort takes the port out of its network and keeps its address and MAC for an owner in the
 // recycle bin. SyncVPC must follow.
-func (s *Service) KeepPort(ctx context.Context, tx bun.Tx, portID string) error { panic("not yet") }
+func (s *Service) KeepPort(ctx context.Context, tx bun.Tx, portID string) error {
+	return s.setPort(ctx, tx, portID, "kept", true)
+}
 
 // ReturnPort puts a kept port back into its network. SyncVPC must follow.
-func (s *Service) ReturnPort(ctx context.Context, tx bun.Tx, portID string) error { panic("not yet") }
+func (s *Service) ReturnPort(ctx context.Context, tx bun.Tx, portID string) error {
+	return s.setPort(ctx, tx, portID, "kept", false)
+}
+
+func (s *Service) setPort(ctx context.Context, tx bun.Tx, portID, column string, value any) error {
+	_, err := tx.NewUpdate().Model((*Port)(nil)).Set("? = ?", bun.Ident(column), value).Set("updated_at = ?", s.Clock.Micros()).
+		Set("generation = generation + 1").Where("id = ?", portID).Exec(ctx)
+	return err
+}
 
 // ReleasePort deletes the port and frees its address. Its EIPs must be unbound. Its VPC must have been
 // synced without it (KeepPort, SyncVPC) before the address may go to somebody else; a port that
 // was never plugged may be released at once. An unknown id is no error.
-func (s *Service) ReleasePort(ctx context.Context, tx bun.Tx, portID string) error { panic("not yet") }
+func (s *Service) ReleasePort(ctx context.Context, tx bun.Tx, portID string) error {
+	port := new(Port)
+	if found, err := one(tx.NewSelect().Model(port).Where("id = ?", portID).Scan(ctx)); err != nil || !found {
+		return err
+	}
+	if bound, err := tx.NewSelect().Model((*EIP)(nil)).Where("port_id = ?", portID).Exists(ctx); err != nil {
+		return err
+	} else if bound {
+		return fmt.Errorf("network: port %s has an EIP", portID)
+	}
+	p := &pool{table: "subnet", id: port.SubnetID}
+	if err := p.give(ctx, tx, port.Num, ofPort, port.ID); err != nil {
+		return err
+	}
+	_, err := tx.NewDelete().Model(port).WherePK().Exec(ctx)
+	return err
+}
 
 // PortInfo is a port with what lists show of it.
 type PortInfo struct {
@@ -56,14 +177,98 @@ type PortInfo struct {
 
 // PortsOf returns the ports of owners, by owner id, in a fixed number of queries.
 func (s *Service) PortsOf(ctx context.Context, idb bun.IDB, owners ...string) (map[string][]PortInfo, error) {
-	panic("not yet")
+	if len(owners) == 0 {
+		return nil, nil
+	}
+	var ports []Port
+	if err := idb.NewSelect().Model(&ports).Where("owner_id IN (?)", bun.In(owners)).Order("created_at", "id").Scan(ctx); err != nil {
+		return nil, err
+	}
+	var ids, subnets, groups []string
+	for i := range ports {
+		p := &ports[i]
+		ids = append(ids, p.ID)
+		subnets = append(subnets, p.SubnetID)
+		groups = append(groups, p.InnerSG, p.OuterSG)
+	}
+	out := make(map[string][]PortInfo, len(owners))
+	if len(ids) == 0 {
+		return out, nil
+	}
+	var places []struct {
+		ID, Name, VPCName string
+	}
+	if err := idb.NewSelect().TableExpr("subnet AS s").Join("JOIN vpc AS v ON v.id = s.vpc_id").
+		ColumnExpr("s.id AS id, s.name AS name, v.name AS vpc_name").Where("s.id IN (?)", bun.In(uniq(subnets))).Scan(ctx, &places); err != nil {
+		return nil, err
+	}
+	groupNames, err := names(ctx, idb, "security_group", groups)
+	if err != nil {
+		return nil, err
+	}
+	var eips []EIP
+	if err := idb.NewSelect().Model(&eips).Where("port_id IN (?)", bun.In(ids)).OrderExpr("egress DESC, created_at, id").Scan(ctx); err != nil {
+		return nil, err
+	}
+	for _, p := range ports {
+		info := PortInfo{Port: p, InnerSGName: groupNames[p.InnerSG], OuterSGName: groupNames[p.OuterSG]}
+		for _, place := range places {
+			if place.ID == p.SubnetID {
+				info.SubnetName, info.VPCName = place.Name, place.VPCName
+			}
+		}
+		for _, e := range eips {
+			if e.PortID == p.ID {
+				info.EIPs = append(info.EIPs, e)
+			}
+		}
+		out[p.OwnerID] = append(out[p.OwnerID], info)
+	}
+	return out, nil
 }
 
-// SyncVPC makes the fabric equal to the rows of one VPC and returns when a run that began after the
-// call is done. Callers of one VPC at the same time share runs. An unknown VPC, or one without
-// ports in use, is removed from the fabric. Not to be called inside a transaction.
-func (s *Service) SyncVPC(ctx context.Context, vpcID string) error { panic("not yet") }
+// PortConfig is what a guest needs to know of its port's network.
+type PortConfig struct {
+	Address netip.Prefix // the port's, with the subnet's length
+	Gateway netip.Addr
+	DNS     []netip.Addr
+	MTU     int
+}
 
-// WaitHosts returns when the given hosts run what SyncVPC wrote before. Hosts that are down are not
-// waited for; a slow host is waited for some seconds, no longer: it follows by itself.
-func (s *Service) WaitHosts(ctx context.Context, hostIDs ...string) error { panic("not yet") }
+// ConfigOf returns the guest's configuration of a port.
+func (s *Service) ConfigOf(ctx context.Context, idb bun.IDB, p *Port) (PortConfig, error) {
+	subnet := new(Subnet)
+	if err := idb.NewSelect().Model(subnet).Where("id = ?", p.SubnetID).Scan(ctx); err != nil {
+		return PortConfig{}, fmt.Errorf("subnet of %s: %w", p.ID, err)
+	}
+	cidr, err := netip.ParsePrefix(subnet.CIDR)
+	if err != nil {
+		return PortConfig{}, err
+	}
+	ip, err := netip.ParseAddr(p.IP)
+	if err != nil {
+		return PortConfig{}, err
+	}
+	return PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), Gateway: nth(cidr, 1), DNS: s.dns(subnet), MTU: s.Fleet.OverlayMTU(p.Region)}, nil
+}
+
+// dns lists the servers that a subnet's DHCP offers.
+func (s *Service) dns(subnet *Subnet) []netip.Addr {
+	if subnet.DNS == "" {
+		return s.DNS
+	}
+	var out []netip.Addr
+	for _, text := range strings.Split(subnet.DNS, ",") {
+		if a, err := netip.ParseAddr(text); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// uniq sorts and drops repeated and empty texts.
+func uniq(texts []string) []string {
+	texts = slices.Clone(texts)
+	slices.Sort(texts)
+	return slices.DeleteFunc(slices.Compact(texts), func(t string) bool { return t == "" })
+}

@@ -1,7 +1,15 @@
 package network
 
 import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
 	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // VPC is a row of VPCs.
@@ -144,4 +152,157 @@ type Group struct {
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
 	Generation int64  `bun:"generation"`
+}
+
+// gatewayRow is the router of a VPC on a segment. Uses counts the EIPs that need it.
+type gatewayRow struct {
+	bun.BaseModel `bun:"table:gateway"`
+
+	VPCID     string `bun:"vpc_id,pk"`
+	SegmentID string `bun:"segment_id,pk"`
+	IP        string `bun:"ip"`
+	Num       int64  `bun:"num"`
+	MAC       string `bun:"mac"`
+	Uses      int64  `bun:"uses"`
+	CreatedAt int64  `bun:"created_at"`
+}
+
+// ruleRow is a rule of a security group in canonical form (see Rule).
+type ruleRow struct {
+	bun.BaseModel `bun:"table:sg_rule"`
+
+	ID        string `bun:"id,pk"`
+	SGID      string `bun:"sg_id"`
+	Protocol  string `bun:"protocol"`
+	Ports     string `bun:"ports"`
+	Remote    string `bun:"remote"`
+	Action    string `bun:"action"`
+	Priority  string `bun:"priority"`
+	Ingress   bool   `bun:"ingress"`
+	Remark    string `bun:"remark"`
+	CreatedAt int64  `bun:"created_at"`
+	UpdatedAt int64  `bun:"updated_at"`
+}
+
+// one tells whether a read of one row found it.
+func one(err error) (bool, error) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// own narrows a query to a region and a tenant; zero values do not narrow.
+func own(q *bun.SelectQuery, region string, company int64) *bun.SelectQuery {
+	if region != "" {
+		q = q.Where("region = ?", region)
+	}
+	if company != 0 {
+		q = q.Where("company = ?", company)
+	}
+	return q
+}
+
+// vpcByID reads a VPC of a tenant (company 0: of any): 3000 when unknown or another tenant's.
+func vpcByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*VPC, error) {
+	v := new(VPC)
+	found, err := one(own(idb.NewSelect().Model(v).Where("id = ?", id), region, company).Scan(ctx))
+	if err == nil && !found {
+		err = retcode.VPCNotFound.Errorf("VPCID %s", id)
+	}
+	return v, err
+}
+
+// subnetByID reads a subnet of a VPC: 3003 when unknown or another VPC's.
+func subnetByID(ctx context.Context, idb bun.IDB, v *VPC, id string) (*Subnet, error) {
+	n := new(Subnet)
+	found, err := one(idb.NewSelect().Model(n).Where("id = ? AND vpc_id = ?", id, v.ID).Scan(ctx))
+	if err == nil && !found {
+		err = retcode.SubnetNotFound.Errorf("SubnetID %s in %s", id, v.ID)
+	}
+	return n, err
+}
+
+// groupByID reads a security group of a tenant (company 0: of any): 16002 when unknown or another tenant's.
+func groupByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*Group, error) {
+	g := new(Group)
+	found, err := one(own(idb.NewSelect().Model(g).Where("id = ?", id), region, company).Scan(ctx))
+	if err == nil && !found {
+		err = retcode.SGNotFound.Errorf("SGID %s", id)
+	}
+	return g, err
+}
+
+// eipByID reads an EIP of a tenant (company 0: of any), also one in the bin: 200 when unknown or another tenant's.
+func eipByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*EIP, error) {
+	e := new(EIP)
+	found, err := one(own(idb.NewSelect().Model(e).Where("id = ?", id), region, company).Scan(ctx))
+	if err == nil && !found {
+		err = retcode.ResourceNotFound.Errorf("EIPID %s", id)
+	}
+	return e, err
+}
+
+// segmentByName reads a segment of a region by id or name: 200 when unknown.
+func segmentByName(ctx context.Context, idb bun.IDB, region, name string) (*Segment, error) {
+	g := new(Segment)
+	found, err := one(idb.NewSelect().Model(g).Where("region = ? AND (id = ? OR name = ?)", region, name, name).
+		OrderExpr("CASE WHEN id = ? THEN 0 ELSE 1 END", name).Limit(1).Scan(ctx))
+	if err == nil && !found {
+		err = retcode.ResourceNotFound.Errorf("external segment %s", name)
+	}
+	return g, err
+}
+
+// segmentsByID reads segments by their ids.
+func segmentsByID(ctx context.Context, idb bun.IDB, ids []string) (map[string]*Segment, error) {
+	out := make(map[string]*Segment)
+	if ids = uniq(ids); len(ids) == 0 {
+		return out, nil
+	}
+	var rows []*Segment
+	if err := idb.NewSelect().Model(&rows).Where("id IN (?)", bun.In(ids)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	for _, g := range rows {
+		out[g.ID] = g
+	}
+	return out, nil
+}
+
+// names reads the names of rows by id.
+func names(ctx context.Context, idb bun.IDB, table string, ids []string) (map[string]string, error) {
+	out := make(map[string]string)
+	if ids = uniq(ids); len(ids) == 0 {
+		return out, nil
+	}
+	var rows []struct{ ID, Name string }
+	if err := idb.NewSelect().TableExpr("?", bun.Ident(table)).Column("id", "name").Where("id IN (?)", bun.In(ids)).Scan(ctx, &rows); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		out[r.ID] = r.Name
+	}
+	return out, nil
+}
+
+// like matches a keyword against columns, without regard to case.
+func like(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
+	if keyword == "" {
+		return q
+	}
+	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
+		for _, c := range columns {
+			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), database.Like(strings.ToLower(keyword)))
+		}
+		return q
+	})
+}
+
+// anyOf narrows a query to listed values; an empty list does not narrow.
+func anyOf[T any](q *bun.SelectQuery, column string, values []T) *bun.SelectQuery {
+	if len(values) == 0 {
+		return q
+	}
+	return q.Where("? IN (?)", bun.Ident(column), bun.In(values))
 }

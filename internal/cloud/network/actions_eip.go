@@ -1,0 +1,326 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
+)
+
+type allocateEIPRequest struct {
+	Name              string   `validate:"required" doc:"1-63 printable characters"`
+	ChargeType        string   `validate:"required,oneof=Dynamic Month Year" doc:"Dynamic is hourly"`
+	Bandwidth         *int     `validate:"required" doc:"Mbps, as the segment offers"`
+	OperatorName      string   `validate:"required" doc:"external segment, id or name"`
+	ProjectID         string   `doc:"project group id"`
+	ApplicationName   string   `doc:"title of the approval request"`
+	ApplicationReason string   `doc:"reason of the approval request"`
+	Remark            string   `doc:"0-100 characters"`
+	Quantity          int      `default:"1" doc:"periods; Month 1-11, Year 1-5, ignored for Dynamic"`
+	IP                string   `doc:"wanted address, with Count 1"`
+	IPVersion         string   `default:"IPv4" validate:"oneof=IPv4 IPv6" doc:"IP version"`
+	Count             int      `default:"1" validate:"min=1,max=10" doc:"how many addresses"`
+	AutoRenew         bool     `doc:"renew by itself when the period ends"`
+	TagKeyValuePairs  []string `doc:"base64(key):base64(value)"`
+	action.Tenant
+}
+
+type allocateEIPResponse struct {
+	EIPID         string
+	EIPIDs        []string
+	ApplicationID string `doc:"set instead of the ids when approval is on"`
+}
+
+func (s *Service) allocateEIP(ctx context.Context, c *action.Call, q *allocateEIPRequest) (*allocateEIPResponse, error) {
+	r := EIPRequest{Company: c.Owner(), Region: c.Region, Name: q.Name, Remark: q.Remark, Segment: q.OperatorName, IPVersion: q.IPVersion,
+		IP: q.IP, Bandwidth: *q.Bandwidth, ChargeType: q.ChargeType, Quantity: q.Quantity, AutoRenew: q.AutoRenew, QuotaTaken: true}
+	if _, err := parseWanted(q.IP); err != nil {
+		return nil, err
+	}
+	if err := checkPeriod(q.ChargeType, q.Quantity); err != nil {
+		return nil, err
+	}
+	if q.IP != "" && q.Count > 1 {
+		return nil, retcode.InvalidParameter.Errorf("IP goes with Count 1 only")
+	}
+	if err := errors.Join(checkTags(q.TagKeyValuePairs), checkProject(q.ProjectID)); err != nil {
+		return nil, err
+	}
+	if err := s.CheckEIP(ctx, r); err != nil {
+		return nil, err
+	}
+	out := &allocateEIPResponse{}
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		out.EIPIDs = nil
+		if err := s.Catalog.Reserve(ctx, tx, r.Company, r.Region, catalog.Amounts{catalog.EIP: int64(q.Count)}); err != nil {
+			return err
+		}
+		for range q.Count {
+			e, err := s.AllocateEIPTx(ctx, tx, r)
+			if err != nil {
+				return err
+			}
+			out.EIPIDs = append(out.EIPIDs, e.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.EIPID = out.EIPIDs[0]
+	c.AddResource(out.EIPIDs...)
+	return out, nil
+}
+
+// checkPeriod refuses numbers of periods that are not for sale (113).
+func checkPeriod(chargeType string, quantity int) error {
+	limit := map[string]int{"Month": 11, "Year": 5}[chargeType]
+	if limit != 0 && (quantity < 1 || quantity > limit) {
+		return retcode.InvalidParameter.Errorf("Quantity is 1 to %d with ChargeType %s", limit, chargeType)
+	}
+	return nil
+}
+
+type describeEIPRequest struct {
+	IPStatus         string   `doc:"state"`
+	ProjectIDs       []string `doc:"project group ids"`
+	Keyword          string   `doc:"part of name, id or address"`
+	EIPIDs           []string `doc:"EIP ids"`
+	IPVersion        string   `default:"IPv4" validate:"oneof=IPv4 IPv6" doc:"IP version"`
+	BindResourceID   string   `doc:"id of the bound resource"`
+	OperatorName     string   `doc:"external segment, id or name"`
+	IPs              []string `doc:"addresses"`
+	TagKeyValuePairs []string `doc:"base64(key):base64(value)"`
+	action.Tenant
+	action.Page
+}
+
+type describeEIPResponse struct {
+	Infos      []eipInfo
+	Totalcount int `doc:"same as TotalCount, spelled so for older clients"`
+	TotalCount int
+}
+
+type eipInfo struct {
+	Region                string
+	RegionAlias           string
+	EIPID                 string
+	Bandwidth             int `doc:"Mbps"`
+	ChargeType            string
+	Name                  string
+	Remark                string
+	Status                string
+	CreateTime            int64
+	UpdateTime            int64
+	ExpireTime            int64 `doc:"0: never"`
+	IP                    string
+	OperatorName          string
+	OperatorAlias         string
+	IPVersion             string
+	BindResourceID        string
+	BindResourceName      string
+	BindResourceType      string
+	BindResourceProjectID string
+	ISDefaultGW           int `doc:"1: default egress of the resource"`
+	CanDefaultGW          int `doc:"1: its segment has a default route"`
+	CompanyID             int64
+	Email                 string
+	ProjectID             string
+	ProjectName           string
+	BindTime              int64
+	Reason                string
+	IsElastic             string
+	Zone                  string `doc:"older clients only"`
+	SegmentID             string
+	SegmentName           string
+	HasDefaultRoute       bool
+	IsDefaultGW           int `doc:"same as ISDefaultGW"`
+	AlarmTemplateID       string
+	AutoRenew             bool
+	Tags                  []tagInfo
+}
+
+func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEIPRequest) (*describeEIPResponse, error) {
+	out := &describeEIPResponse{Infos: []eipInfo{}}
+	if len(q.TagKeyValuePairs) > 0 {
+		return out, nil // nothing bears a tag
+	}
+	var rows []EIP
+	sel := own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ?", true), c.Region, c.Company).Where("ip_version = ?", q.IPVersion)
+	if q.IPStatus != "" {
+		sel = sel.Where("state = ?", q.IPStatus)
+	}
+	if q.BindResourceID != "" {
+		sel = sel.Where("bind_id = ?", q.BindResourceID)
+	}
+	if q.OperatorName != "" {
+		sel = sel.Where("segment_id IN (SELECT id FROM segment WHERE id = ? OR name = ?)", q.OperatorName, q.OperatorName)
+	}
+	sel = anyOf(anyOf(anyOf(sel, "id", q.EIPIDs), "project", q.ProjectIDs), "ip", q.IPs)
+	n, err := page(ctx, like(sel, q.Keyword, "name", "id", "ip"), q.Page, "created_at DESC, id DESC")
+	out.TotalCount, out.Totalcount = n, n
+	if err != nil || len(rows) == 0 {
+		return out, err
+	}
+	mails, err := emails(ctx, s, rows, func(e *EIP) int64 { return e.Company })
+	if err != nil {
+		return nil, err
+	}
+	segments, err := segmentsByID(ctx, s.DB.Reader(), column(rows, func(e *EIP) string { return e.SegmentID }))
+	if err != nil {
+		return nil, err
+	}
+	targets, err := s.describeTargets(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range rows {
+		info := eipInfo{Region: e.Region, RegionAlias: e.Region, EIPID: e.ID, Bandwidth: e.Bandwidth, ChargeType: e.ChargeType, Name: e.Name,
+			Remark: e.Remark, Status: e.State, CreateTime: seconds(e.CreatedAt), UpdateTime: seconds(e.UpdatedAt), ExpireTime: seconds(e.ExpireAt),
+			IP: e.IP, IPVersion: e.IPVersion, BindResourceID: e.BindID, BindResourceName: targets[e.BindID].Name, BindResourceType: e.BindKind,
+			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: mails[e.Company], ProjectID: e.Project,
+			BindTime: seconds(e.BoundAt), Reason: e.Reason, IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: []tagInfo{}}
+		if g := segments[e.SegmentID]; g != nil {
+			info.OperatorName, info.OperatorAlias, info.SegmentName = g.Name, g.Name, g.Name
+			if info.HasDefaultRoute = g.Gateway != ""; info.HasDefaultRoute {
+				info.CanDefaultGW = 1
+			}
+		}
+		if e.Egress {
+			info.ISDefaultGW, info.IsDefaultGW = 1, 1
+		}
+		out.Infos = append(out.Infos, info)
+	}
+	return out, nil
+}
+
+// describeTargets asks each kind once for the names of what the EIPs are bound to.
+func (s *Service) describeTargets(ctx context.Context, rows []EIP) (map[string]TargetPort, error) {
+	ids := make(map[string][]string)
+	for _, e := range rows {
+		if s.targets[e.BindKind] != nil {
+			ids[e.BindKind] = append(ids[e.BindKind], e.BindID)
+		}
+	}
+	out := make(map[string]TargetPort)
+	for kind, list := range ids {
+		found, err := s.targets[kind].Describe(ctx, uniq(list))
+		if err != nil {
+			return nil, err
+		}
+		for id, t := range found {
+			out[id] = t
+		}
+	}
+	return out, nil
+}
+
+type bindEIPRequest struct {
+	ResourceType string `validate:"required" doc:"VM"`
+	ResourceID   string `validate:"required" doc:"resource id"`
+	EIPID        string `validate:"required" doc:"EIP id"`
+	action.Tenant
+}
+
+// target finds the kind of a bind call: 207 when nothing of that type carries EIPs, or the id is of another type.
+func (s *Service) target(q *bindEIPRequest) (Target, error) {
+	t := s.targets[q.ResourceType]
+	if t == nil {
+		return nil, retcode.InvalidResourceType.Errorf("ResourceType %s carries no public address", q.ResourceType)
+	}
+	if prefix, _, ok := strings.Cut(q.ResourceID, "-"); ok && otherPrefixes[prefix] {
+		return nil, retcode.InvalidResourceType.Errorf("ResourceID %s is no %s", q.ResourceID, q.ResourceType)
+	}
+	return t, nil
+}
+
+// otherPrefixes are of ids that are no VM's.
+var otherPrefixes = map[string]bool{"disk": true, "eip": true, "vpc": true, "subnet": true, "sg": true, "nic": true, "lb": true, "natgw": true,
+	"vpngw": true, "ipsvpn": true, "snapshot": true, "image": true, "seg": true, "vip": true}
+
+func (s *Service) bindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest) (*action.Empty, error) {
+	return s.change(ctx, c, q, s.bind, verbBind, verbBindOther, func(ctx context.Context, tx bun.Tx, e *EIP, port *TargetPort) error {
+		return s.beginBind(ctx, tx, e, Owner{q.ResourceType, q.ResourceID}, port.PortID)
+	})
+}
+
+func (s *Service) unbindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest) (*action.Empty, error) {
+	return s.change(ctx, c, q, s.unbind, verbUnbind, verbUnbindOther, func(ctx context.Context, tx bun.Tx, e *EIP, _ *TargetPort) error {
+		return s.beginUnbind(ctx, tx, e)
+	})
+}
+
+// change is what binding and unbinding have in common: both exist, both are in a state that allows it, begin,
+// then a workflow that holds the EIP alone and the resource together with other changes of its parts.
+func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest, flow *workflow.Workflow[eipChange], same, other string,
+	begin func(context.Context, bun.Tx, *EIP, *TargetPort) error) (*action.Empty, error) {
+	c.AddResource(q.EIPID, q.ResourceID)
+	kind, err := s.target(q)
+	if err != nil {
+		return nil, err
+	}
+	var operation string
+	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		e, err := eipByID(ctx, tx, c.Region, c.Company, q.EIPID)
+		if err != nil {
+			return err
+		}
+		verdict := e.check(e.toward(q.ResourceID, same, other))
+		if errors.Is(verdict, errRepeat) {
+			return verdict
+		}
+		port, resolved := kind.Resolve(ctx, tx, c, e.Company, q.ResourceID, same == verbUnbind)
+		// What does not exist is said first, then whose state is wrong.
+		if code := retcode.Of(resolved); code == retcode.VMNotFound || code == retcode.ResourceNotFound || code == retcode.ServiceError {
+			return resolved
+		}
+		if verdict != nil {
+			return verdict
+		}
+		if resolved != nil {
+			return resolved
+		}
+		if err := begin(ctx, tx, e, port); err != nil {
+			return err
+		}
+		operation, err = flow.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: e.Company, Region: e.Region,
+			Resources: []string{e.ID, q.ResourceID},
+			Locks:     []workflow.Lock{{Resource: e.ID, Exclusive: true}, {Resource: q.ResourceID}}},
+			eipChange{EIP: e.ID, VPC: e.VPCID, Segment: e.SegmentID, Port: e.PortID})
+		if busy := new(workflow.BusyError); errors.As(err, &busy) {
+			return retcode.InvalidResourceState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, errRepeat):
+		return &action.Empty{}, nil
+	case err != nil:
+		return nil, err
+	}
+	s.Engine.Kick(operation)
+	return &action.Empty{}, nil
+}
+
+type releaseEIPRequest struct {
+	EIPID string `validate:"required" doc:"EIP id"`
+	action.Tenant
+}
+
+func (s *Service) releaseEIP(ctx context.Context, c *action.Call, q *releaseEIPRequest) (*action.Empty, error) {
+	c.AddResource(q.EIPID)
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		e, err := eipByID(ctx, tx, c.Region, c.Company, q.EIPID)
+		if err != nil {
+			return err
+		}
+		return s.release(ctx, tx, e)
+	})
+	return &action.Empty{}, err
+}

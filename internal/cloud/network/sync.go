@@ -1,0 +1,376 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/fabric"
+)
+
+const (
+	syncTimeout  = 30 * time.Second // of one run
+	waitTimeout  = 5 * time.Second  // for hosts to follow
+	syncsAtATime = 4                // VPCs at once in the reconciler
+	mendEvery    = 30 * time.Second
+)
+
+// queue runs a function for a key, one run at a time. Callers that come while one is under way share
+// the next: it begins after they came, so it sees what they wrote.
+type queue struct {
+	mu   sync.Mutex
+	runs map[string]*run // by key: the one under way
+}
+
+type run struct {
+	done chan struct{}
+	err  error
+	next *run
+}
+
+func (q *queue) do(ctx context.Context, key string, f func(context.Context) error) error {
+	q.mu.Lock()
+	r := q.runs[key]
+	switch {
+	case r == nil:
+		r = &run{done: make(chan struct{})}
+		if q.runs == nil {
+			q.runs = make(map[string]*run)
+		}
+		q.runs[key] = r
+		go q.work(key, r, f)
+	case r.next == nil:
+		r.next = &run{done: make(chan struct{})}
+		r = r.next
+	default:
+		r = r.next
+	}
+	q.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *queue) work(key string, r *run, f func(context.Context) error) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
+		r.err = f(ctx)
+		cancel()
+		close(r.done)
+		q.mu.Lock()
+		if r = r.next; r == nil {
+			delete(q.runs, key)
+			q.mu.Unlock()
+			return
+		}
+		q.runs[key] = r
+		q.mu.Unlock()
+	}
+}
+
+// SyncVPC makes the fabric equal to the rows of one VPC and returns when a run that began after the
+// call is done. Callers of one VPC at the same time share runs. An unknown VPC, or one without
+// ports in use, is removed from the fabric. Not to be called inside a transaction.
+func (s *Service) SyncVPC(ctx context.Context, vpcID string) error {
+	if database.InTransaction(ctx) {
+		return database.ErrNested
+	}
+	return s.syncs.do(ctx, vpcID, func(ctx context.Context) error {
+		v, err := s.load(ctx, vpcID)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", vpcID, err)
+		}
+		if v == nil {
+			err = s.Fabric.RemoveVPC(ctx, vpcID)
+		} else {
+			err = s.Fabric.EnsureVPC(ctx, *v)
+		}
+		if err != nil {
+			return fmt.Errorf("programming %s: %w", vpcID, err)
+		}
+		return nil
+	})
+}
+
+// load builds a VPC from its rows; nil when it is unknown or has no port in use. The rows are read one
+// table after another: who changes them meanwhile syncs after that, so what is torn is soon mended.
+func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
+	db := s.DB.Reader()
+	row := new(VPC)
+	if found, err := one(db.NewSelect().Model(row).Where("id = ?", vpcID).Scan(ctx)); err != nil || !found {
+		return nil, err
+	}
+	var ports []Port
+	if err := db.NewSelect().Model(&ports).Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
+		return nil, err
+	}
+	if len(ports) == 0 {
+		return nil, nil
+	}
+	v := &fabric.VPC{ID: row.ID, MTU: s.Fleet.OverlayMTU(row.Region)}
+	var err error
+	if v.CIDR, err = netip.ParsePrefix(row.CIDR); err != nil {
+		return nil, err
+	}
+
+	var subnets []Subnet
+	if err := db.NewSelect().Model(&subnets).Where("vpc_id = ?", vpcID).Order("id").Scan(ctx); err != nil {
+		return nil, err
+	}
+	for i := range subnets {
+		cidr, err := netip.ParsePrefix(subnets[i].CIDR)
+		if err != nil {
+			return nil, err
+		}
+		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: nth(cidr, 1), DNS: s.dns(&subnets[i])})
+	}
+
+	hosts := make(map[string]string, len(ports)) // by port
+	groups := make(map[groupSide][]string)       // members
+	for _, p := range ports {
+		ip, err := netip.ParseAddr(p.IP)
+		if err != nil {
+			return nil, fmt.Errorf("port %s: %w", p.ID, err)
+		}
+		v.Ports = append(v.Ports, fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname})
+		hosts[p.ID] = p.HostID
+		for _, g := range []groupSide{{p.InnerSG, fabric.Inner}, {p.OuterSG, fabric.Outer}} {
+			if g.id != "" {
+				groups[g] = append(groups[g], p.ID)
+			}
+		}
+	}
+	if v.Groups, err = loadGroups(ctx, db, groups); err != nil {
+		return nil, err
+	}
+	return v, s.loadEIPs(ctx, db, row.Region, v, hosts)
+}
+
+// groupSide is one side of a security group.
+type groupSide struct {
+	id   string
+	side fabric.Side
+}
+
+func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string) ([]fabric.Group, error) {
+	var ids []string
+	var sides []groupSide
+	for g := range members {
+		ids = append(ids, g.id)
+		sides = append(sides, g)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(sides, func(a, b groupSide) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.side, b.side)) })
+	var rules []ruleRow
+	if err := db.NewSelect().Model(&rules).Where("sg_id IN (?)", bun.In(uniq(ids))).Order("created_at", "id").Scan(ctx); err != nil {
+		return nil, err
+	}
+	var out []fabric.Group
+	for _, g := range sides {
+		group := fabric.Group{ID: g.id, Side: g.side, Members: members[g]}
+		for i := range rules {
+			if rules[i].SGID != g.id {
+				continue
+			}
+			r, ok, err := rules[i].fabricRule(g.side)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				group.Rules = append(group.Rules, r)
+			}
+		}
+		out = append(out, group)
+	}
+	return out, nil
+}
+
+// loadEIPs adds the EIPs in force and the gateways that they need.
+func (s *Service) loadEIPs(ctx context.Context, db bun.IDB, region string, v *fabric.VPC, hosts map[string]string) error {
+	var eips []EIP
+	if err := db.NewSelect().Model(&eips).Where("vpc_id = ? AND state IN (?)", v.ID, bun.In([]string{Bounding, Bound, BandwidthChanging})).
+		Order("id").Scan(ctx); err != nil || len(eips) == 0 {
+		return err
+	}
+	var ids []string
+	for _, e := range eips {
+		ids = append(ids, e.SegmentID)
+	}
+	segments, err := segmentsByID(ctx, db, ids)
+	if err != nil {
+		return err
+	}
+	var gateways []gatewayRow
+	if err := db.NewSelect().Model(&gateways).Where("vpc_id = ? AND segment_id IN (?)", v.ID, bun.In(uniq(ids))).Order("segment_id").Scan(ctx); err != nil {
+		return err
+	}
+	ready := make(map[string]bool)
+	for _, g := range gateways {
+		segment := segments[g.SegmentID]
+		if segment == nil {
+			continue
+		}
+		gateway := fabric.Gateway{SegmentID: g.SegmentID, MAC: g.MAC, Chassis: spread(v.ID, s.Fleet.GatewayChassis(region, segment.Network))}
+		cidr, err := netip.ParsePrefix(segment.CIDR)
+		if err != nil {
+			return err
+		}
+		gateway.Address = netip.PrefixFrom(nth(cidr, g.Num), cidr.Bits())
+		if segment.Gateway != "" {
+			if gateway.NextHop, err = netip.ParseAddr(segment.Gateway); err != nil {
+				return err
+			}
+		}
+		v.Gateways = append(v.Gateways, gateway)
+		ready[g.SegmentID] = true
+	}
+	for _, e := range eips {
+		host, ok := hosts[e.PortID]
+		if !ok || !ready[e.SegmentID] {
+			continue // its port or gateway is being made or taken away: a sync follows
+		}
+		ip, err := netip.ParseAddr(e.IP)
+		if err != nil {
+			return err
+		}
+		info, _ := s.Fleet.HostInfo(host)
+		v.EIPs = append(v.EIPs, fabric.EIP{ID: e.ID, SegmentID: e.SegmentID, Address: ip, PortID: e.PortID, BandwidthMbps: e.Bandwidth,
+			Default: e.Egress, Distributed: slices.Contains(info.Networks, segments[e.SegmentID].Network)})
+	}
+	return nil
+}
+
+// spread orders chassis differently for each VPC (rendezvous hashing), so that gateways are shared out
+// and few move when one comes or goes.
+func spread(vpcID string, chassis []string) []string {
+	weight := func(c string) uint64 {
+		h := fnv.New64a()
+		h.Write([]byte(c + "/" + vpcID))
+		x := h.Sum64()
+		x ^= x >> 33 // FNV alone mixes its last bytes badly
+		x *= 0xff51afd7ed558ccd
+		x ^= x >> 33
+		return x
+	}
+	chassis = slices.Clone(chassis)
+	slices.SortFunc(chassis, func(a, b string) int { return cmp.Or(cmp.Compare(weight(b), weight(a)), cmp.Compare(a, b)) })
+	return chassis
+}
+
+// WaitHosts returns when the given hosts run what SyncVPC wrote before. Hosts that are down are not
+// waited for; a slow host is waited for some seconds, no longer: it follows by itself.
+func (s *Service) WaitHosts(ctx context.Context, hostIDs ...string) error {
+	var chassis []string
+	for _, id := range uniq(hostIDs) {
+		if c, ok := s.liveHost(id); ok {
+			chassis = append(chassis, c)
+		}
+	}
+	return s.waitChassis(ctx, chassis)
+}
+
+// liveHost is the chassis of a host that is worth waiting for.
+func (s *Service) liveHost(hostID string) (chassis string, ok bool) {
+	info, ok := s.Fleet.HostInfo(hostID)
+	return info.Chassis, ok && info.State != fleet.Down && info.Chassis != ""
+}
+
+func (s *Service) waitChassis(ctx context.Context, chassis []string) error {
+	if chassis = uniq(chassis); len(chassis) == 0 {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	err := s.Fabric.Wait(within, chassis)
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		slog.WarnContext(ctx, "hosts are slow to follow the network", "chassis", chassis)
+		return nil
+	}
+	return err
+}
+
+// Run keeps the fabric equal to the rows until ctx ends: every 30 s and when gateways change. Only the
+// leading controller calls it.
+func (s *Service) Run(ctx context.Context) {
+	var loops sync.WaitGroup
+	loops.Go(func() { s.gateways.Run(ctx) })
+	loops.Go(func() { s.mend.Run(ctx) })
+	loops.Wait()
+}
+
+// syncGateways syncs every VPC that has a gateway.
+func (s *Service) syncGateways(ctx context.Context) error {
+	var ids []string
+	if err := s.DB.Reader().NewSelect().TableExpr("gateway").ColumnExpr("DISTINCT vpc_id").Order("vpc_id").Scan(ctx, &ids); err != nil {
+		return err
+	}
+	return s.syncAll(ctx, ids)
+}
+
+// reconcile mends every segment and every VPC, and removes those that no row knows.
+func (s *Service) reconcile(ctx context.Context) error {
+	var failed []error
+	var segments []Segment
+	if err := s.DB.Reader().NewSelect().Model(&segments).Order("id").Scan(ctx); err != nil {
+		return err
+	}
+	known := make(map[string]bool)
+	for i := range segments {
+		known[segments[i].ID] = true
+		failed = append(failed, s.ensureSegment(ctx, &segments[i]))
+	}
+	// What is present is asked first: a VPC that appears meanwhile is not mistaken for a stray one.
+	vpcs, present, err := s.Fabric.Present(ctx)
+	if err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	var used []string
+	if err := s.DB.Reader().NewSelect().TableExpr("port").ColumnExpr("DISTINCT vpc_id").Where("kept = ?", false).Scan(ctx, &used); err != nil {
+		return err
+	}
+	failed = append(failed, s.syncAll(ctx, uniq(append(used, vpcs...))))
+	for _, id := range present {
+		if !known[id] {
+			failed = append(failed, s.Fabric.RemoveSegment(ctx, id))
+		}
+	}
+	return errors.Join(append(failed, s.forgetEIPs(ctx))...)
+}
+
+// syncAll syncs VPCs, a few at a time; one that fails does not hold up the others.
+func (s *Service) syncAll(ctx context.Context, ids []string) error {
+	var group errgroup.Group
+	group.SetLimit(syncsAtATime)
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error { return s.SyncVPC(ctx, id) })
+	}
+	return errors.Join(group.Wait(), ctx.Err())
+}
+
+func (s *Service) ensureSegment(ctx context.Context, row *Segment) error {
+	cidr, err := netip.ParsePrefix(row.CIDR)
+	if err != nil {
+		return err
+	}
+	return s.Fabric.EnsureSegment(ctx, fabric.Segment{ID: row.ID, CIDR: cidr, VLAN: row.VLAN, Network: row.Network})
+}
