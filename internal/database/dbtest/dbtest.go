@@ -110,7 +110,7 @@ const templateName = "lingyun_template"
 
 // server starts PostgreSQL and makes the migrated template, once a process.
 var server = sync.OnceValues(func() (*postgres, error) {
-	s, err := startPostgres()
+	s, err := startPostgres(false)
 	if err != nil {
 		return nil, err
 	}
@@ -144,4 +144,17 @@ func (s *postgres) create(name string) error {
 func (s *postgres) drop(name string) error {
 	_, err := s.admin.Exec("DROP DATABASE " + name + " WITH (FORCE)")
 	return err
+}
+
+// DurablePostgres starts a server of its own with the distribution's settings, for benchmarks, and answers
+// the URL of an empty database. It ends with the process.
+func DurablePostgres() (string, error) {
+	s, err := startPostgres(true)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.admin.Exec("CREATE DATABASE lingyun"); err != nil {
+		return "", err
+	}
+	return s.url("lingyun"), nil
 }

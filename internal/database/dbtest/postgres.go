@@ -30,7 +30,9 @@ wait $server
 rm -rf "$dir"
 `
 
-func startPostgres() (*postgres, error) {
+// startPostgres starts a server. One that is not durable loses its last commits with the
+// machine's power, which a test does not mind and a benchmark must not gain from.
+func startPostgres(durable bool) (*postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -65,12 +67,14 @@ func startPostgres() (*postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("/bin/sh", "-c", supervisor, "sh", dir, //nolint:gosec // constant script, own paths
-		filepath.Join(bin, "postgres"), "-D", data,
-		"-c", "listen_addresses=", "-c", "unix_socket_directories="+dir,
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-		"-c", "shared_buffers=32MB", "-c", "max_connections=400", "-c", "dynamic_shared_memory_type=mmap",
-		"-c", "autovacuum=off", "-c", "deadlock_timeout=100ms")
+	args := []string{"-c", supervisor, "sh", dir, filepath.Join(bin, "postgres"), "-D", data,
+		"-c", "listen_addresses=", "-c", "unix_socket_directories=" + dir, "-c", "dynamic_shared_memory_type=mmap",
+		"-c", "max_connections=400"}
+	if !durable {
+		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+			"-c", "shared_buffers=32MB", "-c", "autovacuum=off", "-c", "deadlock_timeout=100ms")
+	}
+	cmd := exec.Command("/bin/sh", args...) //nolint:gosec // constant script, own paths
 	cmd.Dir = dir
 	cmd.Stdin = stdin
 	// A session of its own: an interrupt at the terminal ends the tests, and they end the server.
