@@ -13,11 +13,15 @@ package workflow
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
 
-	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 )
 
@@ -68,8 +72,18 @@ type BusyError struct {
 
 func (e *BusyError) Error() string { return "resource " + e.Resource + " is busy with " + e.Action }
 
-// Retry marks an error as worth another try within the step's deadline.
-func Retry(err error) error { panic("not yet") }
+// Retry marks an error as worth another try within the step's deadline. nil stays nil.
+func Retry(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryError{err}
+}
+
+type retryError struct{ err error }
+
+func (e *retryError) Error() string { return e.err.Error() }
+func (e *retryError) Unwrap() error { return e.err }
 
 // States of an operation.
 const (
@@ -90,72 +104,199 @@ type Operation struct {
 	Company   int64  `bun:"company"`
 	Region    string `bun:"region"`
 	Resources string `bun:"resources"` // JSON array
-	State     string `bun:"state"`
-	Step      string `bun:"step"`    // the step under way
-	Code      int    `bun:"code"`    // final status code; 0 when Succeeded
-	Message   string `bun:"message"` // detail of the failure, English; empty when Succeeded
-	Input     string `bun:"input"`   // JSON of the state at Accept
+	State     string `bun:"state"`     // at most a second behind while the operation runs
+	Step      string `bun:"step"`      // the step under way, likewise
+	Code      int    `bun:"code"`      // final status code; 0 when Succeeded
+	Message   string `bun:"message"`   // detail of the failure, English; empty when Succeeded
+	Input     string `bun:"input"`     // JSON of the state at Accept
+	Undo      string `bun:"undo"`      // JSON of what the undoing starts from; empty before
 	Cancel    bool   `bun:"cancel"`
 	Attempts  int    `bun:"attempts"` // starts, over all crashes
+	Epoch     uint64 `bun:"epoch"`    // of the leader that runs it
 	CreatedAt int64  `bun:"created_at"`
 	UpdatedAt int64  `bun:"updated_at"`
 	EndedAt   int64  `bun:"ended_at"`
 }
 
-// Options of an Engine.
-type Options struct {
-	Clock *clock.Clock
-	// OnAccept and OnEnd run in the transaction that accepts or ends an operation (audit).
-	OnAccept func(ctx context.Context, tx bun.Tx, op *Operation) error
-	OnEnd    func(ctx context.Context, tx bun.Tx, op *Operation) error
-	// OnLost is called when the lease was lost; the process must end before the lease runs out.
-	OnLost func(error)
-	// Holder names this controller in the lease (host name and pid).
-	Holder string
-	// SweepEvery is 1 s when 0.
-	SweepEvery time.Duration
-}
-
-// Engine runs the workflows of one controller.
-type Engine struct{}
-
-// New prepares an engine; workflows are registered before Start.
-func New(db *database.DB, o Options) *Engine { panic("not yet") }
-
-// Start takes the lease (ErrLed when another controller holds it), launches DBOS, recovers, sweeps.
-func (e *Engine) Start(ctx context.Context) error { panic("not yet") }
-
-// Stop waits for running steps up to ctx's deadline, then gives the lease back. What is unfinished goes on at the next start.
-func (e *Engine) Stop(ctx context.Context) error { panic("not yet") }
-
-// Epoch of the lease held: goes into every Fence.
-func (e *Engine) Epoch() uint64 { panic("not yet") }
-
-// Kick starts accepted operations now. Call it after the commit; unknown or finished ids are ignored.
-func (e *Engine) Kick(ids ...string) { panic("not yet") }
-
-// Cancel asks an operation to stop before its next step and undo.
-func (e *Engine) Cancel(ctx context.Context, id string) error { panic("not yet") }
-
-// Get reads one operation.
-func (e *Engine) Get(ctx context.Context, id string) (*Operation, error) { panic("not yet") }
-
-// Wait returns the operation when it has ended.
-func (e *Engine) Wait(ctx context.Context, id string) (*Operation, error) { panic("not yet") }
-
-// Busy returns the holders of locks on a resource, exclusive ones first (for "the same action is still in progress").
-func (e *Engine) Busy(ctx context.Context, idb bun.IDB, resource string) ([]Operation, error) {
-	panic("not yet")
-}
-
 // Workflow is a registered definition.
-type Workflow[S any] struct{}
+type Workflow[S any] struct {
+	engine *Engine
+	name   string
+}
 
-// Register adds a workflow to the engine. Panics on a name used twice, or after Start.
-func Register[S any](e *Engine, d Definition[S]) *Workflow[S] { panic("not yet") }
+// Register adds a workflow to the engine. Panics on a name used twice, on a definition
+// without steps or with two steps of one name, or after Start.
+func Register[S any](e *Engine, d Definition[S]) *Workflow[S] {
+	def := &definition{
+		name:   d.Name,
+		decode: func(b []byte) (any, error) { s := new(S); return s, json.Unmarshal(b, s) },
+	}
+	if d.Name == "" || len(d.Steps) == 0 {
+		panic("workflow: " + d.Name + ": a workflow needs a name and a step")
+	}
+	if d.Settle != nil {
+		def.settle = func(ctx context.Context, tx bun.Tx, s any) error { return d.Settle(ctx, tx, s.(*S)) }
+	}
+	if d.Abort != nil {
+		def.abort = func(ctx context.Context, tx bun.Tx, s any, cause error) error {
+			return d.Abort(ctx, tx, s.(*S), cause)
+		}
+	}
+	names := map[string]bool{}
+	for _, st := range d.Steps {
+		if st.Name == "" || st.Do == nil || names[st.Name] {
+			panic("workflow: " + d.Name + ": step " + st.Name + " needs a name of its own and a Do")
+		}
+		names[st.Name] = true
+		es := step{name: st.Name, deadline: st.Deadline}
+		if es.deadline == 0 {
+			es.deadline = defaultDeadline
+		}
+		es.do = func(ctx context.Context, s any) error { return st.Do(ctx, s.(*S)) }
+		if st.Undo != nil {
+			es.undo = func(ctx context.Context, s any) error { return st.Undo(ctx, s.(*S)) }
+		}
+		def.steps = append(def.steps, es)
+	}
+	e.register(def)
+	return &Workflow[S]{engine: e, name: d.Name}
+}
+
+const defaultDeadline = 2 * time.Minute
+
+// definition is a Definition without its type parameter; states are *S.
+type definition struct {
+	name   string
+	steps  []step
+	decode func([]byte) (any, error)
+	settle func(context.Context, bun.Tx, any) error
+	abort  func(context.Context, bun.Tx, any, error) error
+}
+
+type step struct {
+	name     string
+	do, undo func(context.Context, any) error
+	deadline time.Duration
+}
 
 // Accept writes the operation and takes its locks in tx. *BusyError when a lock is held.
 // It returns the operation's id, to Kick after the commit.
 func (w *Workflow[S]) Accept(ctx context.Context, tx bun.Tx, r Request, s S) (string, error) {
-	panic("not yet")
+	input, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("workflow: state of %s: %w", w.name, err)
+	}
+	resources := r.Resources
+	if resources == nil {
+		resources = []string{}
+	}
+	list, err := json.Marshal(resources)
+	if err != nil {
+		return "", fmt.Errorf("workflow: resources of %s: %w", w.name, err)
+	}
+	now := w.engine.clock.Micros()
+	op := &Operation{
+		ID: database.NewID("op"), Workflow: w.name, Action: r.Action, Company: r.Company, Region: r.Region,
+		Resources: string(list), State: Accepted, Input: string(input),
+		Attempts: 1, Epoch: w.engine.Epoch(), CreatedAt: now, UpdatedAt: now,
+	}
+	if err := takeLocks(ctx, tx, op.ID, r.Locks); err != nil {
+		return "", err
+	}
+	if _, err := tx.NewInsert().Model(op).Exec(ctx); err != nil {
+		return "", err
+	}
+	if f := w.engine.options.OnAccept; f != nil {
+		if err := f(ctx, tx, op); err != nil {
+			return "", err
+		}
+	}
+	return op.ID, nil
+}
+
+// takeLocks takes all locks or fails with *BusyError. Two operations that want one
+// resource meet on its row of resource_lock, in either engine.
+func takeLocks(ctx context.Context, tx bun.Tx, id string, locks []Lock) error {
+	exclusive := map[string]bool{}
+	for _, l := range locks {
+		exclusive[l.Resource] = exclusive[l.Resource] || l.Exclusive
+	}
+	// One order for everybody, so that two that want the same set do not wait for each other.
+	merged := make([]Lock, 0, len(exclusive))
+	for r, x := range exclusive {
+		merged = append(merged, Lock{r, x})
+	}
+	slices.SortFunc(merged, func(a, b Lock) int { return strings.Compare(a.Resource, b.Resource) })
+	type holding struct {
+		bun.BaseModel `bun:"table:operation_lock"`
+		ResourceID    string
+		OperationID   string
+		Exclusive     bool
+	}
+	held := make([]holding, 0, len(merged))
+	for _, l := range merged {
+		statement := `INSERT INTO resource_lock (resource_id, exclusive, shared) VALUES (?0, '', 1)
+			ON CONFLICT (resource_id) DO UPDATE SET shared = resource_lock.shared + 1 WHERE resource_lock.exclusive = ''`
+		if l.Exclusive {
+			statement = `INSERT INTO resource_lock (resource_id, exclusive, shared) VALUES (?0, ?1, 0)
+				ON CONFLICT (resource_id) DO UPDATE SET exclusive = ?1 WHERE resource_lock.exclusive = '' AND resource_lock.shared = 0`
+		}
+		res, err := tx.ExecContext(ctx, statement, l.Resource, id)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return busy(ctx, tx, l.Resource)
+		}
+		held = append(held, holding{ResourceID: l.Resource, OperationID: id, Exclusive: l.Exclusive})
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	_, err := tx.NewInsert().Model(&held).Exec(ctx)
+	return err
+}
+
+// busy names the first holder of a resource. It may have gone since.
+func busy(ctx context.Context, tx bun.Tx, resource string) error {
+	e := &BusyError{Resource: resource}
+	ops, err := holders(ctx, tx, resource)
+	if err != nil {
+		return errors.Join(e, err)
+	}
+	if len(ops) > 0 {
+		e.Operation, e.Action = ops[0].ID, ops[0].Action
+	}
+	return e
+}
+
+func holders(ctx context.Context, idb bun.IDB, resource string) ([]Operation, error) {
+	var ops []Operation
+	err := idb.NewSelect().Model(&ops).
+		Join("JOIN operation_lock AS l ON l.operation_id = operation.id").
+		Where("l.resource_id = ?", resource).
+		OrderExpr("l.exclusive DESC, operation.created_at, operation.id").Scan(ctx)
+	return ops, err
+}
+
+// releaseLocks gives back what takeLocks took.
+func releaseLocks(ctx context.Context, tx bun.Tx, id string) error {
+	for _, statement := range []string{
+		`UPDATE resource_lock SET
+			shared = shared - CASE WHEN exclusive = ?0 THEN 0 ELSE 1 END,
+			exclusive = CASE WHEN exclusive = ?0 THEN '' ELSE exclusive END
+			WHERE resource_id IN (SELECT resource_id FROM operation_lock WHERE operation_id = ?0)`,
+		`DELETE FROM resource_lock WHERE exclusive = '' AND shared = 0
+			AND resource_id IN (SELECT resource_id FROM operation_lock WHERE operation_id = ?0)`,
+		`DELETE FROM operation_lock WHERE operation_id = ?0`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
