@@ -1,3 +1,468 @@
 // Package controller wires the rooms into one running controller: database,
 // workflows, products, fabric, hosts and the HTTP endpoint.
 package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alexedwards/argon2id"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/clock"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/audit"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/fabric"
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+	"github.com/lingyun-cloud/lingyun/internal/pki"
+	"github.com/lingyun-cloud/lingyun/internal/secret"
+	"github.com/lingyun-cloud/lingyun/internal/simulate"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
+)
+
+// Segment describes the external segment Bgp. It is read at the first start only.
+type Segment struct {
+	CIDR    netip.Prefix
+	Gateway netip.Addr // the outside's router; invalid: the first address of CIDR
+	Network string     // provider network, as in the hosts' bridge mappings
+}
+
+// What a simulated cloud's segment is: the addresses set aside for benchmarks (RFC 2544).
+var simulatedSegment = Segment{CIDR: netip.MustParsePrefix("198.18.0.0/16"), Network: "provider"}
+
+// Config of a controller.
+type Config struct {
+	// Dir is the data directory. It is made (mode 0700) when it does not exist.
+	Dir string
+	// Database is empty (SQLite in Dir), or postgres://...
+	Database string
+	// DB is an open database instead; it stays open.
+	DB *database.DB
+
+	// Listen is the endpoint's address. Listener is its socket when it is there already.
+	Listen   string
+	Listener net.Listener
+	// TLSCert and TLSKey are PEM files. Without them, an address that is not loopback gets a certificate
+	// of the cloud's own authority, and loopback none.
+	TLSCert, TLSKey string
+	// Management is the address where new hosts join, with a certificate of the cloud's authority. Empty:
+	// they join at the endpoint, when that has such a certificate.
+	Management string
+
+	// Simulate is how many hosts to simulate. 0: real ones.
+	Simulate int
+	// Host sizes the simulated ones; zero fields take their defaults.
+	Host simulate.Options
+
+	// OVN of a real cloud: endpoints as ovn-nbctl has them; OVNHosts is what joining hosts are told.
+	OVNNorthbound, OVNSouthbound, OVNHosts string
+
+	// Segment is that of the first start; none without a CIDR, unless the cloud is simulated.
+	Segment Segment
+	// DNS servers that DHCP offers when a subnet names none.
+	DNS []netip.Addr
+
+	// Holder names this controller in the lease; host name and pid when empty.
+	Holder string
+	// OnLost is called when the lease was lost: the process must end at once. Run returns then, too.
+	OnLost func(error)
+	// Limits of calls.
+	Limits action.Limits
+	// SweepEvery is how often the engine looks for operations that nobody started; 1 s when 0.
+	SweepEvery time.Duration
+	// PasswordCost is for tests.
+	PasswordCost *argon2id.Params
+}
+
+// Controller is one running controller.
+type Controller struct {
+	Config    Config
+	URL       string // of the endpoint
+	DB        *database.DB
+	Clock     *clock.Clock
+	Engine    *workflow.Engine
+	Simulator *simulate.Cloud // nil in a real cloud
+	Fabric    fabric.Fabric
+	Identity  *identity.Service
+	Catalog   *catalog.Service
+	Audit     *audit.Service
+	Fleet     *fleet.Service
+	Network   *network.Service
+	Compute   *compute.Service
+	Recycle   *recycle.Service
+
+	secret    *secret.Key
+	authority *pki.Authority
+	keeper    *pki.Keeper // of the certificate that agents are called with
+	revoked   pki.Revoked
+	handler   *action.Handler
+	endpoint  net.Listener
+	manage    net.Listener
+	given     *tls.Config // the endpoint's certificate from files; nil: none given
+	ownTLS    *pki.Keeper // of the certificate that listeners show otherwise; nil: none
+	registry  *prometheus.Registry
+	lost      chan error
+	ready     atomic.Bool
+	close     []func() error // in reverse order
+}
+
+// New opens everything up to the point where requests can be served: it takes the lease
+// (workflow.ErrLed when another controller holds it) and makes what a first start needs. The caller
+// calls Run, or Close.
+func New(ctx context.Context, cfg Config) (_ *Controller, err error) {
+	c := &Controller{Config: cfg, lost: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	if cfg.Simulate < 0 || cfg.Simulate > 100_000 {
+		return nil, errors.New("the number of simulated hosts is 0 to 100000")
+	}
+	if cfg.Simulate == 0 && cfg.OVNNorthbound == "" {
+		return nil, errors.New("name OVN's databases (--ovn-northbound, --ovn-southbound), or simulate hosts (--simulate N)")
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	// The socket first: whoever cannot have it shall not touch the database.
+	if err := c.listen(); err != nil {
+		return nil, err
+	}
+	if err := c.openData(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.build(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// openData opens key file, database and clock.
+func (c *Controller) openData(ctx context.Context) (err error) {
+	if c.secret, err = secret.Load(filepath.Join(c.Config.Dir, "secret.key")); err != nil {
+		return err
+	}
+	if c.DB = c.Config.DB; c.DB == nil {
+		c.DB, err = database.Open(ctx, database.Options{URL: c.Config.Database, Dir: c.Config.Dir, KeyFingerprint: c.secret.Fingerprint()})
+		if err != nil {
+			return fmt.Errorf("database: %w", err)
+		}
+		c.close = append(c.close, c.DB.Close)
+	}
+	c.Clock = clock.New()
+	return nil
+}
+
+// build makes the products. Nothing runs yet.
+func (c *Controller) build(ctx context.Context) (err error) {
+	cfg := &c.Config
+	c.Catalog = catalog.New(catalog.Deps{DB: c.DB, Clock: c.Clock})
+	if err := c.checkKeyFile(ctx); err != nil {
+		return err
+	}
+	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock})
+	holder := cfg.Holder
+	if holder == "" {
+		name, _ := os.Hostname()
+		holder = fmt.Sprintf("%s/%d", name, os.Getpid())
+	}
+	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.Audit.Accepted, OnEnd: c.Audit.Ended,
+		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
+	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, PasswordCost: cfg.PasswordCost})
+	c.Identity.OnTenant(c.Catalog.Furnish)
+
+	if err := c.loadAuthority(ctx); err != nil {
+		return err
+	}
+	fleetDeps := fleet.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Epoch: c.Engine.Epoch, Images: filepath.Join(cfg.Dir, "images"),
+		Revoked: &c.revoked, Southbound: cfg.OVNHosts}
+	if cfg.Simulate > 0 {
+		o := cfg.Host
+		o.Hosts, o.Dir, o.Clock, o.DatabaseDown = cfg.Simulate, filepath.Join(cfg.Dir, "simulate"), c.Clock, c.DB.SetDown
+		if o.Networks == nil {
+			o.Networks = []string{simulatedSegment.Network}
+		}
+		if c.Simulator, err = simulate.New(o); err != nil {
+			return fmt.Errorf("simulated hosts: %w", err)
+		}
+		c.close = append(c.close, c.Simulator.Close)
+		fleetDeps.Dial = c.Simulator.Dial
+		c.Fabric = fabric.NewMemory()
+	} else {
+		fleetDeps.Authority, fleetDeps.JoinURL = c.authority, c.joinURL()
+		fleetDeps.Dial = func(hostID, address string) (hostlink.Host, error) {
+			return hostlink.NewClient(address, pki.ControllerTLS(c.keeper, hostID, &c.revoked)), nil
+		}
+		if c.Fabric, err = fabric.OpenOVN(ctx, fabric.Options{Northbound: cfg.OVNNorthbound, Southbound: cfg.OVNSouthbound, Log: slog.Default()}); err != nil {
+			return fmt.Errorf("OVN: %w", err)
+		}
+	}
+	c.close = append(c.close, c.Fabric.Close)
+
+	c.Fleet = fleet.New(fleetDeps)
+	c.Catalog.OnCapacity(c.Fleet.Capacity)
+	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
+		Fleet: c.Fleet, Fabric: c.Fabric, DNS: cfg.DNS})
+	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
+		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, ImportDir: filepath.Join(cfg.Dir, "import")})
+	c.Recycle = recycle.New(recycle.Deps{Clock: c.Clock, Identity: c.Identity, Network: c.Network, Compute: c.Compute})
+
+	actions := c.Actions()
+	c.Audit.Know(actions)
+	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Auditor: c.Audit,
+		Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
+	return nil
+}
+
+// Actions is the whole table.
+func (c *Controller) Actions() []action.Action {
+	var all []action.Action
+	for _, room := range []interface{ Actions() []action.Action }{c.Catalog, c.Audit, c.Fleet, c.Network, c.Compute, c.Recycle} {
+		all = append(all, room.Actions()...)
+	}
+	return all
+}
+
+// gate asks the products that guard the way of every request.
+type gate struct{ c *Controller }
+
+func (g gate) Region(ctx context.Context, call *action.Call) error {
+	return g.c.Catalog.Region(ctx, call)
+}
+
+func (g gate) Tenant(ctx context.Context, company int64) error {
+	return g.c.Identity.CheckTenant(ctx, company)
+}
+
+// start takes the lease, lets unfinished operations go on and makes what a first start needs.
+func (c *Controller) start(ctx context.Context) error {
+	// Operations that go on need to know the hosts.
+	if err := c.Fleet.Load(ctx); err != nil {
+		return err
+	}
+	if err := c.Engine.Start(ctx); err != nil {
+		return err
+	}
+	c.close = append(c.close, func() error {
+		stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		return c.Engine.Stop(stop)
+	})
+	if err := c.bootstrap(ctx); err != nil {
+		return fmt.Errorf("first start: %w", err)
+	}
+	if err := c.Fleet.Start(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// bootstrap makes what does not exist yet. Repeated it changes nothing.
+func (c *Controller) bootstrap(ctx context.Context) error {
+	cfg := &c.Config
+	if err := c.Catalog.Bootstrap(ctx, c.URL); err != nil {
+		return err
+	}
+	arch, err := fleet.Arch(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	overcommit := realStorageOvercommit
+	var seeds []fleet.HostSeed
+	if c.Simulator != nil {
+		arch, overcommit = simulatedArch, 100
+		for _, id := range c.Simulator.IDs() {
+			seeds = append(seeds, fleet.HostSeed{ID: id, Name: c.Simulator.Name(id)})
+		}
+	}
+	if err := c.Fleet.Bootstrap(ctx, catalog.DefaultRegion, arch, overcommit, seeds); err != nil {
+		return err
+	}
+	segment := cfg.Segment
+	if !segment.CIDR.IsValid() && c.Simulator != nil {
+		segment = simulatedSegment
+	}
+	if segment.CIDR.IsValid() {
+		if !segment.Gateway.IsValid() {
+			segment.Gateway = segment.CIDR.Masked().Addr().Next()
+		}
+		if err := c.Network.Bootstrap(ctx, catalog.DefaultRegion, network.SegmentConfig{Name: "Bgp", CIDR: segment.CIDR.Masked(),
+			Gateway: segment.Gateway, Network: segment.Network}); err != nil {
+			return err
+		}
+	}
+	if c.Simulator != nil {
+		if _, err := c.Compute.EnsureSimulatedBase(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.Identity.Bootstrap(ctx, cfg.Dir, c.URL, catalog.DefaultRegion); err != nil {
+		return err
+	}
+	debug.FreeOSMemory() // hashing the first passwords took some
+	return nil
+}
+
+const (
+	// simulatedArch is what simulated hosts say they are.
+	simulatedArch = "x86_64"
+	// realStorageOvercommit, in percent: volumes are thin, and a full disk takes no new ones.
+	realStorageOvercommit = 400
+)
+
+// Run serves until ctx ends or the lease is lost, then stops cleanly: requests under way are answered,
+// running steps finish, the lease is given back.
+func (c *Controller) Run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var loops sync.WaitGroup
+	for _, run := range []func(context.Context){
+		c.Fleet.Run, c.Network.Run, c.Compute.Run, c.Recycle.Run,
+		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,
+		clock.NewLoop(c.Clock, "own certificates", 12*time.Hour, c.renewOwn).Run,
+	} {
+		loops.Go(func() { run(work) })
+	}
+	servers := []*http.Server{c.server(c.mux())}
+	failed := make(chan error, 2)
+	serve := func(s *http.Server, l net.Listener) {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}
+	go serve(servers[0], c.secured(c.endpoint, c.ownTLS))
+	if c.manage != nil {
+		s := c.server(c.managementMux())
+		servers = append(servers, s)
+		go serve(s, c.secured(c.manage, c.ownTLS))
+	}
+	c.ready.Store(true)
+	slog.Info("the cloud is ready", "endpoint", c.URL, "hosts", len(c.Fleet.Hosts()))
+
+	var end error
+	select {
+	case <-ctx.Done():
+	case end = <-failed:
+	case end = <-c.lost:
+		// The lease runs out: nothing may be finished any more.
+		c.ready.Store(false)
+		for _, s := range servers {
+			s.Close()
+		}
+		cancel()
+		return fmt.Errorf("the lease was lost: %w", end)
+	}
+	c.ready.Store(false)
+	slog.Info("stopping")
+	stop, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	for _, s := range servers {
+		if err := s.Shutdown(stop); err != nil {
+			s.Close()
+		}
+	}
+	cancel()
+	loops.Wait()
+	return errors.Join(end, c.Close())
+}
+
+// Close gives back what New took. Run calls it when it ends.
+func (c *Controller) Close() error {
+	var errs []error
+	for i := len(c.close) - 1; i >= 0; i-- {
+		errs = append(errs, c.close[i]())
+	}
+	c.close = nil
+	return errors.Join(errs...)
+}
+
+func (c *Controller) onLost(err error) {
+	if c.Config.OnLost != nil {
+		c.Config.OnLost(err)
+	}
+	select {
+	case c.lost <- err:
+	default:
+	}
+}
+
+// keySetting remembers which key file belongs to the database.
+const keySetting = "secret.fingerprint"
+
+// checkKeyFile refuses a database whose secrets another key file sealed: with a new one every API key
+// would be lost without a word.
+func (c *Controller) checkKeyFile(ctx context.Context) error {
+	known, err := c.Catalog.Setting(ctx, keySetting)
+	if err != nil {
+		return err
+	}
+	switch own := c.secret.Fingerprint(); known {
+	case own:
+		return nil
+	case "":
+		err := c.Catalog.AddSettings(ctx, map[string]string{keySetting: own})
+		if database.IsUnique(err) { // another controller was faster; it holds the lease or will
+			return c.checkKeyFile(ctx)
+		}
+		return err
+	default:
+		return fmt.Errorf("the database belongs to another key file (fingerprint %s): %s has fingerprint %s; put the right one back from the backup",
+			known, filepath.Join(c.Config.Dir, "secret.key"), own)
+	}
+}
+
+// loopback tells whether only this machine can reach an address.
+func loopback(a net.Addr) bool {
+	t, ok := a.(*net.TCPAddr)
+	return !ok || t.IP.IsLoopback()
+}
+
+// writeFile replaces a file, mode 0600 or as given.
+func writeFile(path string, text []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// secured puts TLS on a listener: with the given files, with the cloud's own certificate, or not at all.
+func (c *Controller) secured(l net.Listener, own *pki.Keeper) net.Listener {
+	switch {
+	case l == c.endpoint && c.given != nil:
+		return tls.NewListener(l, c.given)
+	case own != nil && (l != c.endpoint || !loopback(l.Addr())):
+		return tls.NewListener(l, pki.ServerTLS(own))
+	}
+	return l
+}

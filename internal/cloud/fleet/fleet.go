@@ -127,11 +127,20 @@ func New(d Deps) *Service {
 	return s
 }
 
-// Start reads the hosts and asks each for its health once, so that a controller that says it is
-// ready knows who lives. Hosts that do not answer are left to the loop.
-func (s *Service) Start(ctx context.Context) error {
+// Load reads the hosts without asking them anything, so that operations that go on after a restart
+// find them.
+func (s *Service) Load(ctx context.Context) error {
 	if err := s.reload(ctx); err != nil {
 		return fmt.Errorf("reading the hosts: %w", err)
+	}
+	return nil
+}
+
+// Start asks each host for its health once, so that a controller that says it is ready knows who
+// lives. Hosts that do not answer are left to the loop. It needs the lease.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.Load(ctx); err != nil {
+		return err
 	}
 	if err := s.readRevoked(ctx); err != nil {
 		return fmt.Errorf("reading revoked certificates: %w", err)

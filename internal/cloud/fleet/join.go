@@ -82,7 +82,7 @@ func (s *Service) createToken(ctx context.Context, c *action.Call, q *createToke
 	}
 	c.AddResource(row.ID)
 	return &createTokenResponse{TokenID: row.ID, Token: token.String(), ExpireTime: row.ExpiresAt / 1e6,
-		JoinCommand: fmt.Sprintf("lingyun agent join --controller %s --token %s", s.JoinURL, token)}, nil
+		JoinCommand: fmt.Sprintf("lingyun agent join %s --controller %s", token, s.JoinURL)}, nil
 }
 
 // refused is why a host may not join, with its HTTP status.
