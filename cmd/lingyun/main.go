@@ -41,8 +41,16 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	byName := map[string]*cobra.Command{}
 	for _, c := range commands {
-		cmd.AddCommand(c())
+		sub := c()
+		// Rooms may share a name: `image list` asks the cloud, `image build` works on this machine.
+		if same := byName[sub.Name()]; same != nil {
+			same.AddCommand(sub.Commands()...)
+			continue
+		}
+		byName[sub.Name()] = sub
+		cmd.AddCommand(sub)
 	}
 	return cmd
 }
