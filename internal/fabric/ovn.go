@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -152,11 +153,28 @@ func connect(ctx context.Context, db model.ClientDBModel, endpoints string, t *t
 		c.Close()
 		return nil, err
 	}
-	if _, err := c.MonitorAll(ctx); err != nil {
+	if _, err := c.Monitor(ctx, c.NewMonitor(watched(db)...)); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// watched names the columns that the model knows. All others must stay out of
+// the watch: one update of a column that a newer OVN added would spoil the copy.
+func watched(db model.ClientDBModel) []client.MonitorOption {
+	var out []client.MonitorOption
+	for _, t := range db.Types() {
+		m := reflect.New(t.Elem())
+		var columns []any
+		for i := range t.Elem().NumField() {
+			if t.Elem().Field(i).Tag.Get("ovsdb") != "_uuid" {
+				columns = append(columns, m.Elem().Field(i).Addr().Interface())
+			}
+		}
+		out = append(out, client.WithTable(m.Interface(), columns...))
+	}
+	return out
 }
 
 // Close ends the connections.
