@@ -82,7 +82,7 @@ func startPostgres(durable bool) (*postgres, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, stdin.Close(), hold.Close(), os.RemoveAll(dir))
 	}
-	pipe = hold
+	pipes = append(pipes, hold)
 	if err := stdin.Close(); err != nil {
 		return nil, err
 	}
@@ -106,8 +106,8 @@ func startPostgres(durable bool) (*postgres, error) {
 	}
 }
 
-// pipe keeps the supervisor alive as long as the process lives.
-var pipe *os.File
+// pipes keep the supervisors alive as long as the process lives.
+var pipes []*os.File
 
 // postgresBin finds the directory of initdb and postgres: the newest of the distribution, else in PATH.
 func postgresBin() (string, error) {
