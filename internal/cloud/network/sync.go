@@ -100,6 +100,11 @@ func (s *Service) SyncVPC(ctx context.Context, vpcID string) error {
 		} else {
 			err = s.Fabric.EnsureVPC(ctx, *v)
 		}
+		if errors.Is(err, fabric.ErrNoSegment) { // not mended yet since the start, or somebody removed it
+			if err = s.ensureSegments(ctx, v); err == nil {
+				err = s.Fabric.EnsureVPC(ctx, *v)
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("programming %s: %w", vpcID, err)
 		}
@@ -365,6 +370,24 @@ func (s *Service) syncAll(ctx context.Context, ids []string) error {
 		group.Go(func() error { return s.SyncVPC(ctx, id) })
 	}
 	return errors.Join(group.Wait(), ctx.Err())
+}
+
+// ensureSegments tells the fabric the segments that a VPC has gateways on.
+func (s *Service) ensureSegments(ctx context.Context, v *fabric.VPC) error {
+	var ids []string
+	for _, g := range v.Gateways {
+		ids = append(ids, g.SegmentID)
+	}
+	segments, err := segmentsByID(ctx, s.DB.Reader(), ids)
+	if err != nil {
+		return err
+	}
+	for _, g := range segments {
+		if err := s.ensureSegment(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) ensureSegment(ctx context.Context, row *Segment) error {

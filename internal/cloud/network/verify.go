@@ -1,0 +1,48 @@
+package network
+
+import (
+	"context"
+	"fmt"
+
+)
+
+// Verify recomputes what is counted from what is there and says where they differ: addresses of
+// pools, owners of addresses, uses of gateways, and transient states that nothing works on.
+func (s *Service) Verify(ctx context.Context) ([]string, error) {
+	var problems []string
+	for _, check := range []struct{ text, query string }{
+		{"pool %s counts wrongly", `SELECT id FROM (SELECT id, used FROM subnet UNION ALL SELECT id, used FROM segment) AS p
+			WHERE p.used <> (SELECT COUNT(*) FROM address AS a WHERE a.pool = p.id)`},
+		{"pool %s handed out more than it has", `SELECT id FROM subnet WHERE used > capacity UNION ALL SELECT id FROM segment WHERE used > capacity`},
+		{"address of port %s is held by nobody", `SELECT a.owner_id FROM address AS a WHERE a.owner_kind = 'port'
+			AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.id = a.owner_id AND p.subnet_id = a.pool AND p.num = a.num)`},
+		{"port %s does not hold its address", `SELECT p.id FROM port AS p WHERE NOT EXISTS
+			(SELECT 1 FROM address AS a WHERE a.pool = p.subnet_id AND a.num = p.num AND a.owner_kind = 'port' AND a.owner_id = p.id)`},
+		{"address of EIP %s is held by nobody", `SELECT a.owner_id FROM address AS a WHERE a.owner_kind = 'eip'
+			AND NOT EXISTS (SELECT 1 FROM eip AS e WHERE e.id = a.owner_id AND e.segment_id = a.pool AND e.num = a.num AND e.state <> 'Released')`},
+		{"EIP %s does not hold its address", `SELECT e.id FROM eip AS e WHERE e.state <> 'Released' AND NOT EXISTS
+			(SELECT 1 FROM address AS a WHERE a.pool = e.segment_id AND a.num = e.num AND a.owner_kind = 'eip' AND a.owner_id = e.id)`},
+		{"address of the gateway of %s is held by nobody", `SELECT a.owner_id FROM address AS a WHERE a.owner_kind = 'gateway'
+			AND NOT EXISTS (SELECT 1 FROM gateway AS g WHERE g.vpc_id = a.owner_id AND g.segment_id = a.pool AND g.num = a.num)`},
+		{"gateway of %s counts wrongly", `SELECT g.vpc_id FROM gateway AS g WHERE g.uses <>
+			(SELECT COUNT(*) FROM eip AS e WHERE e.vpc_id = g.vpc_id AND e.segment_id = g.segment_id)`},
+		{"EIP %s is bound without a gateway", `SELECT e.id FROM eip AS e WHERE e.vpc_id <> '' AND NOT EXISTS
+			(SELECT 1 FROM gateway AS g WHERE g.vpc_id = e.vpc_id AND g.segment_id = e.segment_id)`},
+		{"EIP %s is bound to a port that is not there", `SELECT e.id FROM eip AS e WHERE e.port_id <> '' AND NOT EXISTS
+			(SELECT 1 FROM port AS p WHERE p.id = e.port_id)`},
+		{"port %s has several default egresses", `SELECT port_id FROM eip WHERE egress AND port_id <> '' GROUP BY port_id, ip_version HAVING COUNT(*) > 1`},
+		{"EIP %s changes and nothing works on it", `SELECT e.id FROM eip AS e WHERE e.state IN ('Allocating', 'Bounding', 'Unbounding', 'BandwidthChanging', 'Releasing')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id IN (e.id, e.bind_id))`},
+		{"security group %s changes and nothing works on it", `SELECT g.id FROM security_group AS g WHERE g.state IN ('Creating', 'Updating')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = g.id)`},
+	} {
+		var ids []string
+		if err := s.DB.Reader().NewRaw(check.query).Scan(ctx, &ids); err != nil {
+			return nil, fmt.Errorf(check.text+": %w", "...", err)
+		}
+		for _, id := range ids {
+			problems = append(problems, fmt.Sprintf(check.text, id))
+		}
+	}
+	return problems, nil
+}
