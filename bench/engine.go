@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
+)
+
+// engine measures one database: memory, calls, creates, then pages of a large table.
+func (b *bench) engine(name string) error {
+	dir := filepath.Join(b.dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	var url string
+	if name == "postgres" {
+		var err error
+		if url, err = dbtest.DurablePostgres(); err != nil {
+			return err
+		}
+	}
+	s, err := b.start(dir, url, 50)
+	if err != nil {
+		return err
+	}
+	defer s.kill()
+	print := func(what string, value float64, unit, target, note string) {
+		b.print(figure{Name: what, Database: name, Value: value, Unit: unit, Target: target, Note: note})
+	}
+	mb, err := s.settledMemory()
+	if err != nil {
+		return err
+	}
+	print("idle memory", mb, "MB", "<= 60", "resident, 50 simulated hosts")
+
+	// The demo tenant's quota and its subnet of 252 addresses must not be what is measured.
+	if err := s.stop(); err != nil {
+		return err
+	}
+	db := database.Options{URL: url, Dir: dir}
+	if err := edit(db, func(ctx context.Context, tx bun.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE quota_default SET value = 1000000000`); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE subnet SET cidr = '10.0.0.0/16', capacity = 65532`)
+		return err
+	}); err != nil {
+		return fmt.Errorf("raise quotas and widen the subnet: %w", err)
+	}
+	if s, err = b.start(dir, url, 50); err != nil {
+		return err
+	}
+	defer s.kill()
+	net, err := s.defaults()
+	if err != nil {
+		return err
+	}
+
+	// Creates: how long until accepted, and how many a second are done.
+	const creates = 600
+	var next atomic.Int64
+	var mu sync.Mutex
+	var accepted []time.Duration
+	ids := make([]string, 0, creates)
+	start := time.Now()
+	if err := parallel(8, func(int) error {
+		for n := next.Add(1); n <= creates; n = next.Add(1) {
+			at := time.Now()
+			a, err := s.call("CreateVMInstance", net.create(fmt.Sprintf("bench-%d", n)))
+			if err != nil {
+				return err
+			}
+			took := time.Since(at)
+			mu.Lock()
+			accepted = append(accepted, took)
+			ids = append(ids, a.VMID)
+			mu.Unlock()
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := s.settled(creates); err != nil {
+		return err
+	}
+	elapsed := time.Since(start)
+	sortDurations(accepted)
+	print("create accepted, p50", milliseconds(percentile(accepted, .5)), "ms", "<= 5", "8 clients, creates running beside")
+	print("create accepted, p99", milliseconds(percentile(accepted, .99)), "ms", "<= 50", "")
+	target := ">= 100"
+	if name == "postgres" {
+		target = ">= 200"
+	}
+	print("complete creates", creates/elapsed.Seconds(), "/s", target, "accepted to Running")
+
+	// One machine, described by 8 clients.
+	rate, took, err := s.describe(8, 5*time.Second, map[string]string{"VMIDs.0": ids[0]})
+	if err != nil {
+		return err
+	}
+	print("describe one, 8 clients", rate, "/s", ">= 3000", "")
+	print("describe one, p99", milliseconds(percentile(took, .99)), "ms", "<= 10", "")
+
+	// A page of 100 among many: rows copied from the first machine's, never through the API.
+	if err := s.stop(); err != nil {
+		return err
+	}
+	if err := edit(db, func(ctx context.Context, tx bun.Tx) error { return multiply(ctx, tx, ids[0], b.vms) }); err != nil {
+		return fmt.Errorf("fill the table: %w", err)
+	}
+	if s, err = b.start(dir, url, 50); err != nil {
+		return err
+	}
+	defer s.kill()
+	_, took, err = s.describe(1, 5*time.Second, map[string]string{"Limit": "100", "Offset": "0"})
+	if err != nil {
+		return err
+	}
+	print("page of 100, p50", milliseconds(percentile(took, .5)), "ms", "", fmt.Sprintf("among %d machines, 1 client", b.vms))
+	print("page of 100, p99", milliseconds(percentile(took, .99)), "ms", "<= 10", "")
+	_, took, err = s.describe(1, 5*time.Second, map[string]string{"Limit": "100", "Offset": fmt.Sprint(b.vms / 2)})
+	if err != nil {
+		return err
+	}
+	print("page of 100 in the middle, p99", milliseconds(percentile(took, .99)), "ms", "", fmt.Sprintf("Offset %d", b.vms/2))
+	if mb, err = s.settledMemory(); err != nil {
+		return err
+	}
+	print("memory with all machines", mb, "MB", "", fmt.Sprintf("resident, %d machines", b.vms))
+	return s.stop()
+}
+
+// edit changes a database whose server is stopped.
+func edit(o database.Options, f func(context.Context, bun.Tx) error) error {
+	ctx := context.Background()
+	db, err := database.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = db.Transact(ctx, f)
+	if e := db.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// multiply copies a machine, its port, its address and its disk n times. The copies are Stopped, hold nothing of a
+// host, and their ports are in no network.
+func multiply(ctx context.Context, tx bun.Tx, vm string, n int) error {
+	copies := []struct {
+		table, where string
+		set          func(i int, row map[string]any)
+	}{
+		{"vm", "id", func(i int, r map[string]any) {
+			r["id"], r["uuid"], r["port_id"] = number("vm", i), number("uuid", i), number("nic", i)
+			r["name"], r["created_at"] = fmt.Sprintf("copy-%d", i), r["created_at"].(int64)+int64(i)
+			r["state"], r["placed"] = "Stopped", false
+		}},
+		{"port", "owner_id", func(i int, r map[string]any) {
+			r["id"], r["uuid"], r["owner_id"] = number("nic", i), number("uuid", i), number("vm", i)
+			r["mac"], r["kept"] = fmt.Sprintf("02:ff:%02x:%02x:%02x:00", i>>16&255, i>>8&255, i&255), true
+		}},
+		{"disk", "vm_id", func(i int, r map[string]any) {
+			r["id"], r["vm_id"] = number("disk", i), number("vm", i)
+		}},
+	}
+	for _, c := range copies {
+		row, err := read(ctx, tx, c.table, c.where, vm)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.table, err)
+		}
+		const batch = 200
+		for i := 0; i < n; i += batch {
+			rows := make([]map[string]any, 0, batch)
+			for j := i; j < min(i+batch, n); j++ {
+				copied := make(map[string]any, len(row))
+				for k, v := range row {
+					copied[k] = v
+				}
+				c.set(j, copied)
+				rows = append(rows, copied)
+			}
+			if _, err := tx.NewInsert().Model(&rows).Table(c.table).Exec(ctx); err != nil {
+				return fmt.Errorf("%s: %w", c.table, err)
+			}
+		}
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE vm_count SET n = n + ? WHERE company = (SELECT company FROM vm WHERE id = ?)`, n, vm)
+	return err
+}
+
+func number(prefix string, i int) string { return fmt.Sprintf("%s-%014d", prefix, i) }
+
+// read one row as a map.
+func read(ctx context.Context, tx bun.Tx, table, column, value string) (map[string]any, error) {
+	var rows []map[string]any
+	if err := tx.NewSelect().Table(table).Where("? = ?", bun.Ident(column), value).Limit(1).Scan(ctx, &rows); err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("no row with %s = %s", column, value)
+	}
+	for k, v := range rows[0] {
+		if t, ok := v.([]byte); ok {
+			rows[0][k] = strings.Clone(string(t))
+		}
+	}
+	return rows[0], nil
+}
