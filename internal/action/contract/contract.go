@@ -6,6 +6,7 @@ package contract
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,6 +49,7 @@ type item struct {
 	MinLen   any `yaml:"min_length"`
 	MaxLen   any `yaml:"max_length"`
 	Default  any
+	Model    string
 	Note     string
 	Fields   []item
 }
@@ -244,13 +246,15 @@ func parameter(d *differences, where string, want item, got action.Parameter) {
 			values[i] = fmt.Sprint(v)
 		}
 		have := slices.Clone(got.Enum)
+		// A value that only the note knows may be allowed, too: what older or newer clients send.
+		have = slices.DeleteFunc(have, func(v string) bool { return !slices.Contains(values, v) && slices.Contains(words(want.Note), v) })
 		slices.Sort(values)
 		slices.Sort(have)
 		if !slices.Equal(values, have) {
 			d.add(where, "allows %v, want %v", have, values)
 		}
 	}
-	if want.Default != nil {
+	if want.Default != nil && !want.Required {
 		text := fmt.Sprint(want.Default)
 		zero := text == "" || text == "0" || text == "false"
 		if got.Default != text && !(zero && got.Default == "") {
@@ -275,19 +279,33 @@ func parameter(d *differences, where string, want item, got action.Parameter) {
 
 // extraFields are the words of the answer's part of an extension: its names and the lists in its notes.
 func (c *Contract) extraFields(name string) map[string]bool {
-	words := map[string]bool{}
+	all := map[string]bool{}
 	var collect func([]item)
 	collect = func(items []item) {
 		for _, i := range items {
-			words[i.Name] = true
-			for _, w := range regexp.MustCompile(`[A-Za-z0-9]+`).FindAllString(i.Note, -1) {
-				words[w] = true
+			all[i.Name] = true
+			for _, w := range words(i.Note) {
+				all[w] = true
 			}
 			collect(i.Fields)
 		}
 	}
 	collect(c.extended[name].Response)
-	return words
+	return all
+}
+
+// words of a note.
+func words(note string) []string { return regexp.MustCompile(`[A-Za-z0-9-]+`).FindAllString(note, -1) }
+
+// extraOf are the words that extensions add to a model, by way of any action that answers it.
+func (c *Contract) extraOf(model string) map[string]bool {
+	all := map[string]bool{}
+	for name := range c.extended {
+		if slices.ContainsFunc(c.published[name].Response, func(i item) bool { return i.Model == model }) {
+			maps.Copy(all, c.extraFields(name))
+		}
+	}
+	return all
 }
 
 // fields compares an answer, nested ones too. Every field of the contract is demanded.
@@ -312,7 +330,11 @@ func (c *Contract) fields(d *differences, where string, want []item, have []acti
 			d.add(where+"."+w.Name, "answers %s, want %s", f.Type, typ)
 		}
 		if len(w.Fields) > 0 {
-			c.fields(d, where+"."+w.Name, w.Fields, f.Fields, extra)
+			below := maps.Clone(extra)
+			if w.Model != "" {
+				maps.Copy(below, c.extraOf(w.Model))
+			}
+			c.fields(d, where+"."+w.Name, w.Fields, f.Fields, below)
 		}
 	}
 	action, _, _ := strings.Cut(where, ".")

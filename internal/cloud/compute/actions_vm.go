@@ -65,12 +65,12 @@ type createVMRequest struct {
 	ApplicationName   string `doc:"title of the approval request; used when approval is on"`
 	ApplicationReason string `doc:"reason of the approval request; used when approval is on"`
 	Remark            string `validate:"max=100" doc:"free text"`
-	Quantity          *int   `doc:"number of periods, default 1; ignored for Dynamic; Month 1..11, Year 1..5"`
+	Quantity          *int   `default:"1" doc:"number of periods, default 1; ignored for Dynamic; Month 1..11, Year 1..5"`
 	GPU               int    `validate:"omitempty,oneof=1 2 4" doc:"needs CPU >= 4 x GPU"`
 	GPUType           string `validate:"omitempty,oneof=GPU VGPU" doc:"with GPU"`
 	MdevName          string `doc:"vGPU profile"`
 	GPUMdevName       string `doc:"card model, with GPUType GPU"`
-	BootDiskSpace     *int   `doc:"GB, 40 to 2048, default 40"`
+	BootDiskSpace     *int   `default:"40" doc:"GB, 40 to 2048, default 40"`
 	BootDiskID        string `doc:"external disk to boot from"`
 	DataDiskSetType   string `doc:"storage set type of the data disk"`
 	DataDiskSpace     int    `validate:"min=0" doc:"GB, 10 to 32000; 0: none"`
