@@ -159,7 +159,7 @@ func (s *Service) registerDisk() {
 				return err
 			}
 			if err := s.removeVolume(ctx, *d); err != nil {
-				return s.hostFailure(ctx, &VM{ID: d.ID, Generation: d.Generation}, err, retcode.SystemBusy, "the host could not remove %s")
+				return s.hostFailure(ctx, &VM{ID: d.ID, Generation: d.Generation}, err, retcode.SystemBusy.Errorf("the host could not remove %s", d.ID))
 			}
 			return nil
 		}}},

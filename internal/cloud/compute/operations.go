@@ -103,7 +103,7 @@ func (s *Service) load(ctx context.Context, j *job) (*VM, error) {
 
 // hostFailure says what a failed call to a host means. A host that does not answer is asked again;
 // one that answers a failure has tried.
-func (s *Service) hostFailure(ctx context.Context, v *VM, err error, code retcode.Code, format string) error {
+func (s *Service) hostFailure(ctx context.Context, v *VM, err error, failure *retcode.Error) error {
 	switch {
 	case errors.Is(err, hostlink.ErrFenced):
 		if now, e := vmByID(ctx, s.DB.Reader(), "", 0, v.ID); e == nil && now.Generation > v.Generation {
@@ -114,7 +114,7 @@ func (s *Service) hostFailure(ctx context.Context, v *VM, err error, code retcod
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return workflow.Retry(retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID).Wrap(err))
 	}
-	return code.Errorf(format, v.ID).Wrap(err)
+	return failure.Wrap(err)
 }
 
 func fence(generation int64) *pb.Fence { return &pb.Fence{Generation: uint64(generation)} }
@@ -140,7 +140,7 @@ func (s *Service) prepare(ctx context.Context, j *job) error {
 func (s *Service) ensureVolume(ctx context.Context, v *VM, d Disk) error {
 	if d.ImageDigest != "" {
 		if err := s.Fleet.EnsureImage(ctx, d.HostID, d.ImageDigest); err != nil {
-			return s.hostFailure(ctx, v, err, retcode.VMCreateDiskFailed, "the system disk of %s could not be made from its image")
+			return s.hostFailure(ctx, v, err, retcode.VMCreateDiskFailed.Errorf("the system disk of %s could not be made from its image", v.ID))
 		}
 	}
 	_, err := s.Fleet.Host(d.HostID).EnsureVolume(ctx, &pb.EnsureVolumeRequest{
@@ -148,7 +148,7 @@ func (s *Service) ensureVolume(ctx context.Context, v *VM, d Disk) error {
 		Spec:  &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: d.SetID},
 	})
 	if err != nil {
-		return s.hostFailure(ctx, v, err, retcode.VMCreateDiskFailed, "a disk of %s could not be made")
+		return s.hostFailure(ctx, v, err, retcode.VMCreateDiskFailed.Errorf("a disk of %s could not be made", v.ID))
 	}
 	return nil
 }
@@ -240,7 +240,7 @@ func (s *Service) showStarting(ctx context.Context, v VM) {
 func (s *Service) run(ctx context.Context, v *VM, serial int64) error {
 	return s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_RUNNING }, func(d *pb.Domain) bool {
 		return d.State == pb.DomainState_DOMAIN_STATE_RUNNING && d.RestartSerial >= uint64(serial)
-	}, "the host could not start %s")
+	}, retcode.SystemBusy.Errorf("the host could not start %s", v.ID))
 }
 
 func off(d *pb.Domain) bool {
@@ -253,7 +253,7 @@ func off(d *pb.Domain) bool {
 
 // power tells the host the whole domain with the wanted power and waits until done holds. The host is
 // asked again at each of its events, and at growing intervals up to a second.
-func (s *Service) power(ctx context.Context, v *VM, want func(again bool) pb.Power, done func(*pb.Domain) bool, failure string) error {
+func (s *Service) power(ctx context.Context, v *VM, want func(again bool) pb.Power, done func(*pb.Domain) bool, failure *retcode.Error) error {
 	spec, err := s.domain(ctx, v)
 	if err != nil {
 		return err
@@ -267,7 +267,7 @@ func (s *Service) power(ctx context.Context, v *VM, want func(again bool) pb.Pow
 		again = true
 		d, err := host.EnsureDomain(ctx, &pb.EnsureDomainRequest{Fence: fence(v.Generation), Spec: spec})
 		if err != nil {
-			return s.hostFailure(ctx, v, err, retcode.SystemBusy, failure)
+			return s.hostFailure(ctx, v, err, failure)
 		}
 		if done(d) {
 			return nil
@@ -276,7 +276,7 @@ func (s *Service) power(ctx context.Context, v *VM, want func(again bool) pb.Pow
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return retcode.SystemBusy.Errorf(failure, v.ID).Wrap(ctx.Err())
+			return failure.Wrap(ctx.Err())
 		case <-events:
 			t.Stop()
 		case <-t.C:
@@ -466,7 +466,7 @@ func (s *Service) cutPower(ctx context.Context, j *job) error {
 }
 
 func (s *Service) cut(ctx context.Context, v *VM) error {
-	return s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_OFF }, off, "the host could not power off %s")
+	return s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_OFF }, off, retcode.SystemBusy.Errorf("the host could not power off %s", v.ID))
 }
 
 // started settles start and restart.
@@ -534,7 +534,7 @@ func (s *Service) shutDown(ctx context.Context, j *job) error {
 			return pb.Power_POWER_SHUTDOWN
 		}
 		return pb.Power_POWER_OFF
-	}, off, "the host could not stop %s")
+	}, off, retcode.SystemBusy.Errorf("the host could not stop %s", v.ID))
 }
 
 func (s *Service) restartDomain(ctx context.Context, j *job) error {
@@ -576,7 +576,7 @@ func (s *Service) moveToBin(ctx context.Context, j *job) error {
 		return err
 	}
 	if err := s.removeDomain(ctx, j); err != nil {
-		return s.hostFailure(ctx, v, err, retcode.SystemBusy, "the host could not remove %s")
+		return s.hostFailure(ctx, v, err, retcode.SystemBusy.Errorf("the host could not remove %s", v.ID))
 	}
 	if err := s.Network.SyncVPC(ctx, v.VPCID); err != nil {
 		return workflow.Retry(retcode.VMCleanNICFailed.Errorf("the network interface of %s could not be removed", v.ID).Wrap(err))
@@ -664,7 +664,7 @@ func (s *Service) destroy(ctx context.Context, j *job) error {
 		return err
 	}
 	if err := s.removeDomain(ctx, j); err != nil {
-		return s.hostFailure(ctx, v, err, retcode.VMCleanDiskFailed, "the host could not remove %s")
+		return s.hostFailure(ctx, v, err, retcode.VMCleanDiskFailed.Errorf("the host could not remove %s", v.ID))
 	}
 	disks, err := disksOf(ctx, s.DB.Reader(), v.ID)
 	if err != nil {
@@ -672,7 +672,7 @@ func (s *Service) destroy(ctx context.Context, j *job) error {
 	}
 	for _, d := range disks[v.ID] {
 		if err := s.removeVolume(ctx, d); err != nil {
-			return s.hostFailure(ctx, v, err, retcode.VMCleanDiskFailed, "a disk of %s could not be removed")
+			return s.hostFailure(ctx, v, err, retcode.VMCleanDiskFailed.Errorf("a disk of %s could not be removed", v.ID))
 		}
 	}
 	return nil

@@ -1,71 +1,113 @@
 // Package recycle is the bin: what tenants deleted and can still have back. The
-// products keep their own rows; each kind of them is listed here.
+// products keep their own rows and rules; here they are one list.
 package recycle
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 )
 
 // Retention is how long the bin keeps a resource before the sweep destroys it (platform configuration's default).
 const Retention = 360000 * time.Second
 
-// Item is a resource in the bin. Times are unix microseconds, 0 when they do not apply.
-type Item struct {
-	Region      string
-	Company     int64
-	Project     string
-	ID          string
-	Name        string
-	Description string // why it failed
-	State       string // Failed, Deleting, Deleted, Rollbacking, Terminating
-	CreatedAt   int64
-	UpdatedAt   int64
-	DeletedAt   int64
-	ExpireAt    int64
-}
-
-// Filter chooses items. Zero fields choose all.
-type Filter struct {
-	Region  string
-	Company int64
-	Keyword string // in name or id
-	IDs     []string
-	Limit   int // at most that many, newest deletion first; ties by id
-}
-
-// Kind is one type of resource that goes to the bin. Its functions answer the codes of RollbackResource
-// and TerminateResource: 200 unknown or another tenant's, 202 not in the bin, 205 destroyed.
-type Kind struct {
-	Type   string // VM, EIP, Disk
-	Prefix string // of its ids, with the hyphen
-	// Items answers the first f.Limit and how many match in all.
-	Items     func(ctx context.Context, f Filter) ([]Item, int, error)
-	Rollback  func(ctx context.Context, c *action.Call, id string) error
-	Terminate func(ctx context.Context, c *action.Call, id string) error
-	// Sweep starts the destruction of what was deleted at or before the given time (unix microseconds).
-	Sweep func(ctx context.Context, deletedBefore int64) error
-}
+// sweepEvery is how late the sweep may be.
+const sweepEvery = 10 * time.Second
 
 // Deps of the service.
 type Deps struct {
 	Clock    *clock.Clock
 	Identity *identity.Service
-	Kinds    []Kind
+	Network  *network.Service
+	Compute  *compute.Service
 }
 
 // Service is the bin.
-type Service struct{ Deps }
+type Service struct {
+	Deps
+	kinds []kind
+}
 
 // New prepares the service.
-func New(d Deps) *Service { return &Service{Deps: d} }
+func New(d Deps) *Service {
+	return &Service{Deps: d, kinds: []kind{vms(d.Compute), disks(d.Compute), eips(d.Network)}}
+}
+
+// item is a resource in the bin. Times are unix microseconds.
+type item struct {
+	region, project, id, name, why, state    string
+	company                                  int64
+	createdAt, updatedAt, deletedAt, expires int64
+}
+
+// kind is one type of resource that goes to the bin. Its functions answer the codes of the actions.
+type kind struct {
+	name      string // ResourceType
+	prefix    string // of its ids
+	items     func(ctx context.Context, f compute.BinFilter, language string) ([]item, int, error)
+	restore   func(ctx context.Context, c *action.Call, id string) error
+	terminate func(ctx context.Context, c *action.Call, id string) error
+	// sweep starts the destruction of what entered the bin at or before a time.
+	sweep func(ctx context.Context, deletedBefore int64) error
+}
+
+func vms(s *compute.Service) kind {
+	return kind{"VM", "vm-", func(ctx context.Context, f compute.BinFilter, language string) ([]item, int, error) {
+		rows, n, err := s.BinnedVMs(ctx, f)
+		out := make([]item, len(rows))
+		for i, r := range rows {
+			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Why(language), r.State, r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
+		}
+		return out, n, err
+	}, s.RestoreVM, s.DestroyVM, s.SweepVMs}
+}
+
+func disks(s *compute.Service) kind {
+	return kind{"Disk", "disk-", func(ctx context.Context, f compute.BinFilter, _ string) ([]item, int, error) {
+		rows, n, err := s.BinnedDisks(ctx, f)
+		out := make([]item, len(rows))
+		for i, r := range rows {
+			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Reason, wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
+		}
+		return out, n, err
+	}, s.RestoreDisk, s.DestroyDisk, s.SweepDisks}
+}
+
+func eips(s *network.Service) kind {
+	return kind{"EIP", "eip-", func(ctx context.Context, f compute.BinFilter, _ string) ([]item, int, error) {
+		rows, n, err := s.BinnedEIPs(ctx, network.BinFilter(f))
+		out := make([]item, len(rows))
+		for i, r := range rows {
+			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Reason, wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
+		}
+		return out, n, err
+	}, s.RestoreEIP, s.DestroyEIP, s.SweepEIPs}
+}
+
+// wireState names states that a product spells its own way as the bin does.
+func wireState(s string) string {
+	if s == "Releasing" {
+		return "Terminating"
+	}
+	return s
+}
 
 // Run sweeps what outlived its retention until ctx ends. Only the leading controller calls it.
-func (s *Service) Run(ctx context.Context) { panic("not yet") }
+func (s *Service) Run(ctx context.Context) {
+	clock.NewLoop(s.Clock, "recycle sweep", sweepEvery, s.sweep).Run(ctx)
+}
 
-// Actions of the bin.
-func (s *Service) Actions() []action.Action { panic("not yet") }
+func (s *Service) sweep(ctx context.Context) error {
+	before := s.Clock.Now().Add(-Retention).UnixMicro()
+	var failed []error
+	for _, k := range s.kinds {
+		failed = append(failed, k.sweep(ctx, before))
+	}
+	return errors.Join(failed...)
+}
