@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -82,8 +83,8 @@ func eipUnbindCommand() *cobra.Command {
 			return err
 		}
 		id, kind, bound := eip.text("EIPID"), eip.text("BindResourceType"), eip.text("BindResourceID")
-		if bound == "" { // let the API say what it thinks of that
-			kind, bound = "VM", "none"
+		if bound == "" {
+			return fmt.Errorf("%s is bound to nothing", id)
 		}
 		if _, err := s.Call(ctx, "UnBindEIP", Params{"EIPID": id, "ResourceType": kind, "ResourceID": bound}, nil); err != nil {
 			return err

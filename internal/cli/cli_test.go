@@ -1,0 +1,249 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lingyun-cloud/lingyun/internal/cli"
+	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
+)
+
+// wait bounds what a simulated cloud does at once.
+const wait = 30 * time.Second
+
+// terminal runs commands as a user would, with a home of its own.
+type terminal struct {
+	t    *testing.T
+	home string
+}
+
+func open(t *testing.T) *terminal {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
+	t.Setenv("LINGYUN_PROFILE", "")
+	t.Setenv("LANG", "C.UTF-8")
+	return &terminal{t, home}
+}
+
+// run returns what the command wrote.
+func (m *terminal) run(args ...string) (out, progress string, err error) {
+	m.t.Helper()
+	root := &cobra.Command{Use: "lingyun", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(cli.Commands()...)
+	var stdout, stderr bytes.Buffer
+	root.SetOut(&stdout)
+	root.SetErr(&stderr)
+	root.SetArgs(args)
+	err = root.ExecuteContext(context.Background())
+	return stdout.String(), stderr.String(), err
+}
+
+// must ends the test when the command fails.
+func (m *terminal) must(args ...string) string {
+	m.t.Helper()
+	out, progress, err := m.run(args...)
+	if err != nil {
+		m.t.Fatalf("lingyun %s: %v\n%s%s", strings.Join(args, " "), err, out, progress)
+	}
+	return out
+}
+
+// object runs the command with -o json.
+func (m *terminal) object(args ...string) map[string]any {
+	m.t.Helper()
+	var o map[string]any
+	out := m.must(append(args, "-o", "json")...)
+	if err := json.Unmarshal([]byte(out), &o); err != nil {
+		m.t.Fatalf("lingyun %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return o
+}
+
+func (m *terminal) list(args ...string) []map[string]any {
+	m.t.Helper()
+	var l []map[string]any
+	out := m.must(append(args, "-o", "json")...)
+	if err := json.Unmarshal([]byte(out), &l); err != nil {
+		m.t.Fatalf("lingyun %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return l
+}
+
+// refused runs a command that must fail with all these words in its message.
+func (m *terminal) refused(words []string, args ...string) {
+	m.t.Helper()
+	_, _, err := m.run(args...)
+	if err == nil {
+		m.t.Fatalf("lingyun %s did not fail", strings.Join(args, " "))
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			m.t.Errorf("lingyun %s: %q is not in %q", strings.Join(args, " "), w, err)
+		}
+	}
+}
+
+func TestFromLoginToAnEmptyBin(t *testing.T) {
+	dir := t.TempDir()
+	controllertest.Start(t, controllertest.Options{Dir: dir})
+	m := open(t)
+	demo := filepath.Join(dir, "demo.json")
+
+	m.refused([]string{"no such file"}, "vm", "list", "--profile", "nobody")
+	if out := m.must("login", "--file", demo); !strings.Contains(out, "profile default") {
+		t.Errorf("login says %q", out)
+	}
+	kept := filepath.Join(m.home, ".config", "lingyun", "default.json")
+	info, err := os.Stat(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("%s has mode %v", kept, info.Mode())
+	}
+	if raw, _ := os.ReadFile(kept); bytes.Contains(raw, []byte("Password")) {
+		t.Errorf("the profile keeps the password")
+	}
+
+	if l := m.list("vm", "list"); len(l) != 0 {
+		t.Fatalf("machines before any was made: %v", l)
+	}
+	_, progress, err := m.run("vm", "create", "web", "--eip", "5")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, progress)
+	}
+	if !strings.Contains(progress, "password: ") || !strings.Contains(progress, "Running") {
+		t.Errorf("the progress of a create is %q", progress)
+	}
+	vm := m.object("vm", "show", "web")
+	id, _ := vm["VMID"].(string)
+	if vm["State"] != "Running" || !strings.HasPrefix(id, "vm-") {
+		t.Fatalf("the machine is %v", vm)
+	}
+	out := m.must("vm", "list")
+	if !strings.Contains(out, id) || !strings.Contains(out, "Running") || !strings.Contains(strings.SplitN(out, "\n", 2)[0], "STATE") {
+		t.Errorf("the list is\n%s", out)
+	}
+	if out := m.must("vm", "ssh-info", id); !strings.Contains(out, "ssh root@198.18.") && !strings.Contains(out, "@198.18.") {
+		t.Errorf("ssh-info says %q", out)
+	}
+
+	m.must("vm", "stop", "web")
+	if vm = m.object("vm", "show", id); vm["State"] != "Stopped" {
+		t.Errorf("after stop it is %v", vm["State"])
+	}
+	m.refused([]string{"code 1006"}, "vm", "stop", "web")
+	m.must("vm", "start", id)
+	m.must("vm", "restart", id)
+	m.must("vm", "poweroff", id)
+	// --async answers before it is done.
+	if s := m.object("vm", "start", id, "--async")["State"]; s != "Starting" && s != "Running" {
+		t.Errorf("an asynchronous start shows %v", s)
+	}
+	controllertest.Eventually(t, wait, "the machine runs", func() bool { return m.object("vm", "show", id)["State"] == "Running" })
+
+	eip := m.object("eip", "allocate", "--name", "second", "--bandwidth", "3")
+	eipID, _ := eip["EIPID"].(string)
+	if eip["Status"] != "Free" {
+		t.Fatalf("the address is %v", eip)
+	}
+	m.must("eip", "bind", "second", "web")
+	if e := m.object("eip", "show", eipID); e["Status"] != "Bound" || e["BindResourceID"] != id {
+		t.Errorf("bound it is %v", e)
+	}
+	m.must("eip", "unbind", eipID)
+	m.refused([]string{"bound to nothing"}, "eip", "unbind", eipID)
+	m.must("eip", "release", eipID, "--destroy")
+
+	m.must("sg", "create", "shop", "--rule", "TCP|8080|0.0.0.0/0|ACCEPT|HIGH|1")
+	if out := m.must("sg", "add-rule", "shop", "TCP|9090|0.0.0.0/0|ACCEPT|LOW|1"); !strings.Contains(out, "9090") || !strings.Contains(out, "8080") {
+		t.Errorf("the rules are\n%s", out)
+	}
+	if out := m.must("sg", "show", "shop"); !strings.Contains(out, "8080") {
+		t.Errorf("the group is\n%s", out)
+	}
+	for _, args := range [][]string{{"image", "list"}, {"vpc", "list"}, {"subnet", "list"}, {"region", "list"}, {"region", "vm-types"}, {"region", "disk-types"}} {
+		if l := m.list(args...); len(l) == 0 {
+			t.Errorf("%v lists nothing", args)
+		}
+	}
+
+	m.must("vm", "delete", "web")
+	if l := m.list("recycle", "list"); !has(l, "ResourceID", id) {
+		t.Errorf("the bin has %v", l)
+	}
+	m.must("recycle", "restore", id)
+	if vm = m.object("vm", "show", id); vm["State"] != "Stopped" {
+		t.Errorf("restored it is %v", vm["State"])
+	}
+	m.must("vm", "delete", id, "--destroy")
+	if l := m.list("recycle", "list"); has(l, "ResourceID", id) {
+		t.Errorf("the bin still has %v", l)
+	}
+	if l := m.list("log", "list", "--resource", id); !has(l, "APIName", "CreateVMInstance") || !has(l, "APIName", "DeleteVMInstance") {
+		t.Errorf("the log has %v", l)
+	}
+
+	if out := m.must("call", "DescribeVMInstance", "Limit=1"); !strings.Contains(out, `"RetCode": 0`) {
+		t.Errorf("call prints %s", out)
+	}
+	out, _, err = m.run("call", "StartVMInstance", "VMID=vm-nothing")
+	var refused *cli.Error
+	if !errors.As(err, &refused) || refused.Code != 1004 || !strings.Contains(out, `"RetCode": 1004`) {
+		t.Errorf("call of what is refused: %v\n%s", err, out)
+	}
+	m.refused([]string{"no VM nothing"}, "vm", "start", "nothing")
+	m.refused([]string{"table or json"}, "vm", "list", "-o", "yaml")
+}
+
+func has(list []map[string]any, field, value string) bool {
+	for _, o := range list {
+		if o[field] == value {
+			return true
+		}
+	}
+	return false
+}
+
+func TestCompletionOffersIDs(t *testing.T) {
+	dir := t.TempDir()
+	controllertest.Start(t, controllertest.Options{Dir: dir})
+	m := open(t)
+	t.Setenv("LINGYUN_PROFILE", filepath.Join(dir, "demo.json"))
+	vm := m.object("vm", "create", "web")
+	if out := m.must(cobra.ShellCompRequestCmd, "vm", "start", ""); !strings.Contains(out, vm["VMID"].(string)+"\tweb") {
+		t.Errorf("completion offers %q", out)
+	}
+	if out := m.must(cobra.ShellCompRequestCmd, "eip", "bind", "eip-x", ""); !strings.Contains(out, vm["VMID"].(string)) {
+		t.Errorf("completion of the second argument offers %q", out)
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	m := open(t)
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "p.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	m.refused([]string{"Endpoint"}, "vm", "list", "--profile", write(`{"Endpoint":"ftp://x","PublicKey":"a","PrivateKey":"b"}`))
+	m.refused([]string{"PrivateKey"}, "vm", "list", "--profile", write(`{"Endpoint":"http://127.0.0.1:1/api","PublicKey":"a"}`))
+	m.refused([]string{"name"}, "vm", "list", "--profile", "..")
+	m.refused([]string{"does not accept"}, "login", "--file", write(`{"Endpoint":"http://127.0.0.1:1/api","PublicKey":"a","PrivateKey":"b"}`))
+	if _, err := os.Stat(filepath.Join(m.home, ".config", "lingyun")); !os.IsNotExist(err) {
+		t.Errorf("a login that failed left something: %v", err)
+	}
+}
