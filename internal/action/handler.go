@@ -202,7 +202,8 @@ func (h *Handler) answer(r *http.Request, c *Call) (known bool, body []byte, err
 			body, err = nil, retcode.ServiceError.Errorf("request %s", c.RequestID).
 				Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 		}
-		if a.Mutates && authenticated && !c.Audited && h.o.Auditor != nil && retcode.Of(err) != retcode.TooManyRequests {
+		// After a failure there is no entry, even when a transaction that was rolled back had written one.
+		if a.Mutates && authenticated && (!c.Audited || err != nil) && h.o.Auditor != nil && retcode.Of(err) != retcode.TooManyRequests {
 			h.record(ctx, c, a.Spec, err)
 		}
 	}()
