@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/cli"
 	"github.com/lingyun-cloud/lingyun/internal/guest"
+	"github.com/lingyun-cloud/lingyun/internal/host"
 	"github.com/lingyun-cloud/lingyun/internal/trial"
 )
 
@@ -58,6 +60,13 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 				return err
 			}
 			o.Binary = self
+			if o.VirtType == "" {
+				say("trying whether KVM boots a guest")
+				o.VirtType = host.ProbeVirtType(cmd.Context(), slog.New(slog.DiscardHandler))
+				if o.VirtType != host.VirtKVM {
+					say("it does not (no /dev/kvm, or not one that runs an ordinary kernel): guests are emulated, which is slower")
+				}
+			}
 			return up(cmd, o, cache, say)
 		},
 	}
@@ -65,6 +74,7 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address of the API on this machine's loopback")
 	cmd.Flags().IntVar(&o.Hosts, "hosts", 1, "simulated hosts, 1 to 20")
 	cmd.Flags().StringVar(&o.Prefix, "name", "lingyun", "prefix of the network namespaces' names")
+	cmd.Flags().StringVar(&o.VirtType, "virt-type", "", "kvm or qemu (emulation); found out by booting a guest when not given")
 	cmd.Flags().BoolVar(&install, "install", true, "install missing packages from the distribution")
 	cmd.Flags().StringVar(&cache, "image-cache", imageCache(), "directory of built images")
 	return cmd

@@ -117,7 +117,8 @@ func (s *supervisor) join(ctx context.Context, h host) error {
 	_, err = s.exec(ctx, h.place(s), s.o.Binary, "agent", "join", "--data", h.agentDir(),
 		"--controller", fmt.Sprintf("https://%s:%d", ControllerAddress(), joinPort),
 		"--listen", fmt.Sprintf("%s:%d", HostAddress(h.n), agentPort),
-		"--name", h.o.namespace(h.name()), "--token", answer.Token)
+		"--name", h.o.namespace(h.name()), "--token", answer.Token, "--virt-type", s.o.VirtType,
+		"--overlay-ip", address(overlayNetwork, 10+h.n).Addr().String(), "--datapath", "netdev", "--network", ProviderNetwork+":br-ex")
 	return err
 }
 

@@ -162,11 +162,6 @@ func (h host) afterVSwitchd(ctx context.Context, s *supervisor) error {
 		"--", "--may-exist", "add-br", "br-ex", "--", "set", "bridge", "br-ex", "datapath_type=netdev",
 		"--", "--may-exist", "add-port", "br-ex", "eth2",
 		"--", "--may-exist", "add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail-mode=secure",
-		"--", "set", "open_vswitch", ".", "external_ids:ovn-encap-type=geneve",
-		"external_ids:ovn-encap-ip="+overlay.Addr().String(),
-		"external_ids:ovn-bridge-datapath-type=netdev", "external_ids:ovn-monitor-all=true",
-		"external_ids:ovn-bridge-mappings="+ProviderNetwork+":br-ex",
-		"external_ids:hostname="+h.o.namespace(h.name()),
 	); err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type Options struct {
 	Listen string
 	// Segment is the external network; its first address is the outside.
 	Segment netip.Prefix
+	// VirtType of the hosts, kvm or qemu; empty: every host finds out.
+	VirtType string
 	// EnginesOnly leaves the controller and the agents out.
 	EnginesOnly bool
 }
