@@ -124,7 +124,7 @@ type Tenant struct {
 
 // Page is embedded in request types of lists.
 type Page struct {
-	Offset int `default:"0" validate:"min=0" doc:"start of the page"`
+	Offset int `default:"0" validate:"min=0,max=1000000000" doc:"start of the page"`
 	Limit  int `default:"20" validate:"min=0,max=100" doc:"page length"`
 }
 

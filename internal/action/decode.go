@@ -391,13 +391,22 @@ func decodeString(v reflect.Value, n *node, name string) *retcode.Error {
 }
 
 func decodeLoose(v reflect.Value, n *node, name string) *retcode.Error {
-	for i := range len(n.text) {
-		if c := n.text[i]; c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
-			return retcode.InvalidParameterFormat.Errorf("%s must not contain control characters", name)
-		}
+	if !clean(n.text) {
+		return retcode.InvalidParameterFormat.Errorf("%s must not contain control characters", name)
 	}
 	v.SetString(n.text)
 	return nil
+}
+
+// clean tells whether s holds no control characters but tab and line ends: databases, XML and terminals
+// each do something else of their own with those.
+func clean(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 func decodeInt(v reflect.Value, n *node, name string) *retcode.Error {

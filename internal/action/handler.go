@@ -350,9 +350,12 @@ func (h *Handler) signature(ctx context.Context, c *Call, p params, key string) 
 	if h.limits.failing(c.ClientIP) && !h.limits.seen(key) {
 		return retcode.TooManyRequests.Errorf("an address may send %d wrong signatures a second", int(h.limits.FailureRate))
 	}
-	credential, err := h.o.Authenticator.Key(ctx, key)
-	if err != nil {
-		return err
+	var credential *Credential
+	if clean(key) {
+		var err error
+		if credential, err = h.o.Authenticator.Key(ctx, key); err != nil {
+			return err
+		}
 	}
 	private := nobody
 	if credential != nil && credential.PrivateKey != "" {
@@ -389,7 +392,7 @@ func (h *Handler) session(ctx context.Context, r *http.Request, c *Call, p param
 	case r.Referer() == "":
 		return retcode.MissingReferer.Errorf("a session is only valid from the console")
 	}
-	if h.o.Session != nil {
+	if h.o.Session != nil && clean(token) {
 		caller, err := h.o.Session(ctx, token)
 		if err != nil {
 			return err
@@ -407,6 +410,9 @@ func (h *Handler) admit(ctx context.Context, c *Call, a *Action, p params) error
 	if a.Region != RegionNone {
 		if c.Region = p.get(paramRegion); c.Region == "" && a.Region == RegionRequired {
 			return retcode.MissingRegion.Errorf("send the id of a region as the parameter Region, see DescribeRegion")
+		}
+		if !clean(c.Region) {
+			return retcode.InvalidParameterFormat.Errorf("%s must not contain control characters", paramRegion)
 		}
 		if c.Region != "" && h.o.Gate != nil {
 			if err := h.o.Gate.Region(ctx, c); err != nil {

@@ -505,6 +505,8 @@ func TestOrderOfChecks(t *testing.T) {
 	c.want(c.call("Action", "Echo", "Signature", "56bab7e28cc188ece4df10c7ba3ce28e7e5e804b"), retcode.InvalidSignature, "Signature")
 	c.want(c.call("Action", "Echo", "PublicKey", "pk-unknown"), retcode.InvalidSignature)
 	c.want(c.call("Action", "Echo", "PublicKey", disabledPublic), retcode.InvalidSignature)
+	c.want(c.call("Action", "Echo", "PublicKey", examplePublic+"\x00"), retcode.InvalidSignature)
+	c.want(c.call("Action", "Echo", "Region", "c\x00n"), retcode.InvalidParameterFormat, "Region")
 	c.want(c.call("Action", "Echo", "PublicKey", frozenPublic, "Region", "-"), retcode.AccountFrozen)
 	c.want(c.call("Action", "Echo", "PublicKey", tenantFrozen, "Region", "-"), retcode.TenantFrozen)
 	c.want(c.call("Action", "Freeze", "PublicKey", adminPublic), retcode.IPNotInWhitelist, "127.0.0.1")
