@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -66,6 +68,18 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// OpenReadOnly opens an existing database beside the program that works on it: it
+// migrates nothing and makes nothing. Do not Transact on it.
+func OpenReadOnly(ctx context.Context, o Options) (*DB, error) {
+	if o.URL != "" {
+		return openPostgres(ctx, o.URL)
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, FileName)); err != nil {
+		return nil, err
+	}
+	return openSQLite(o)
 }
 
 // Close ends all connections.

@@ -1,0 +1,111 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/database"
+)
+
+// checks recompute what is counted from what is there. Each selects what is wrong, one text a row.
+var checks = []struct{ text, query string }{
+	{"quota counts wrongly: %s", `
+		WITH held AS (
+			SELECT company, region, 'VM' AS factor, COUNT(*) AS n FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed') GROUP BY company, region
+			UNION ALL SELECT company, region, 'CPU', SUM(cpus) FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed') GROUP BY company, region
+			UNION ALL SELECT company, region, 'MEMORY', SUM(memory_mib) FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed') GROUP BY company, region
+			UNION ALL SELECT d.company, d.region, 'DISK_SPACE', SUM(d.size_gb) FROM disk AS d LEFT JOIN vm AS v ON v.id = d.vm_id
+				WHERE d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed')) GROUP BY d.company, d.region
+			UNION ALL SELECT d.company, d.region, 'DISK', COUNT(*) FROM disk AS d LEFT JOIN vm AS v ON v.id = d.vm_id
+				WHERE d.role = 'Data' AND d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed')) GROUP BY d.company, d.region
+			UNION ALL SELECT company, region, 'EIP', COUNT(*) FROM eip WHERE deleted_at = 0 AND ended_at = 0 GROUP BY company, region
+			UNION ALL SELECT company, region, 'VPC', COUNT(*) FROM vpc GROUP BY company, region
+			UNION ALL SELECT company, region, 'SUBNET', COUNT(*) FROM subnet GROUP BY company, region
+			UNION ALL SELECT company, region, 'SECURITY_GROUP', COUNT(*) FROM security_group GROUP BY company, region
+		), sums AS (
+			SELECT company, region, factor, SUM(n) AS n, SUM(used) AS used FROM (
+				SELECT company, region, factor, n, 0 AS used FROM held
+				UNION ALL SELECT company, region, factor, 0, used FROM quota WHERE factor IN
+					('VM', 'CPU', 'MEMORY', 'DISK_SPACE', 'DISK', 'EIP', 'VPC', 'SUBNET', 'SECURITY_GROUP')
+			) AS both_sides GROUP BY company, region, factor
+		)
+		SELECT 'tenant ' || CAST(company AS TEXT) || ' in ' || region || ' uses ' || CAST(n AS TEXT) || ' ' || factor || ', counted ' || CAST(used AS TEXT)
+			FROM sums WHERE n <> used ORDER BY company, region, factor`},
+	{"capacity counts wrongly: %s", `
+		WITH sums AS (
+			SELECT h.id, h.cpu_used, h.memory_used, h.disk_used, h.cpu_total, h.memory_total, h.disk_total,
+				COALESCE((SELECT SUM(v.cpus) FROM vm AS v WHERE v.host_id = h.id AND v.placed), 0) AS cpus,
+				COALESCE((SELECT SUM(v.memory_mib) FROM vm AS v WHERE v.host_id = h.id AND v.placed), 0) AS memory,
+				COALESCE((SELECT SUM(d.size_gb) FROM disk AS d WHERE d.host_id = h.id AND d.ended_at = 0), 0) AS disk
+			FROM host AS h
+		)
+		SELECT 'host ' || id || ' holds ' || CAST(cpus AS TEXT) || ' CPUs, ' || CAST(memory AS TEXT) || ' MiB, ' || CAST(disk AS TEXT) || ' GB, counted '
+				|| CAST(cpu_used AS TEXT) || ', ' || CAST(memory_used AS TEXT) || ', ' || CAST(disk_used AS TEXT)
+			FROM sums WHERE cpus <> cpu_used OR memory <> memory_used OR disk <> disk_used ORDER BY id`},
+	{"machines of a list are counted wrongly: %s", `
+		WITH sums AS (
+			SELECT company, region, SUM(n) AS n, SUM(counted) AS counted FROM (
+				SELECT company, region, 1 AS n, 0 AS counted FROM vm WHERE listed
+				UNION ALL SELECT company, region, 0, n FROM vm_count
+			) AS both_sides GROUP BY company, region
+		)
+		SELECT 'tenant ' || CAST(company AS TEXT) || ' in ' || region || ' has ' || CAST(n AS TEXT) || ', counted ' || CAST(counted AS TEXT)
+			FROM sums WHERE n <> counted ORDER BY company, region`},
+	{"machine %s changes and nothing works on it", `
+		SELECT id || ' (' || state || ')' FROM vm WHERE state IN ('Initializing', 'Starting', 'Stopping', 'Restarting', 'Poweroffing', 'Deleting', 'Terminating')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = vm.id) ORDER BY id`},
+	{"disk %s is without its machine", `
+		SELECT id FROM disk WHERE vm_id <> '' AND ended_at = 0 AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.id = disk.vm_id AND vm.ended_at = 0 AND vm.state <> 'Failed') ORDER BY id`},
+	{"port %s is without its machine", `
+		SELECT id FROM port WHERE NOT EXISTS (SELECT 1 FROM vm WHERE vm.port_id = port.id AND vm.ended_at = 0) ORDER BY id`},
+	{"lock on %s is held by no open operation", `
+		SELECT l.resource_id FROM operation_lock AS l WHERE NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.id = l.operation_id AND o.ended_at = 0) ORDER BY l.resource_id`},
+	{"lock on %s counts wrongly", `
+		SELECT h.resource_id FROM resource_lock AS h
+			WHERE h.shared <> (SELECT COUNT(*) FROM operation_lock AS l WHERE l.resource_id = h.resource_id AND NOT l.exclusive)
+			OR (CASE WHEN h.exclusive = '' THEN 0 ELSE 1 END) <> (SELECT COUNT(*) FROM operation_lock AS l WHERE l.resource_id = h.resource_id AND l.exclusive AND l.operation_id = h.exclusive)
+		UNION SELECT l.resource_id FROM operation_lock AS l WHERE NOT EXISTS (SELECT 1 FROM resource_lock AS h WHERE h.resource_id = l.resource_id)`},
+	{"the audit knows no outcome of the ended operation %s", `
+		SELECT o.id FROM operation AS o JOIN audit_entry AS a ON a.operation = o.id WHERE o.ended_at <> 0 AND NOT a.ended ORDER BY o.id`},
+}
+
+// doctorAgain is how long after a finding the doctor looks again: a running cloud changes between two queries.
+const doctorAgain = 500 * time.Millisecond
+
+// Doctor recomputes quota, capacity, addresses and locks from the resources, changes nothing, and tells
+// what differs, one line each. What a second look does not confirm was a change under way.
+func Doctor(ctx context.Context, db *database.DB) ([]string, error) {
+	found, err := examine(ctx, db)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(doctorAgain):
+	}
+	again, err := examine(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(again, func(p string) bool { return !slices.Contains(found, p) }), nil
+}
+
+func examine(ctx context.Context, db *database.DB) ([]string, error) {
+	var problems []string
+	for _, check := range checks {
+		var rows []string
+		if err := db.Reader().NewRaw(check.query).Scan(ctx, &rows); err != nil {
+			return nil, fmt.Errorf(check.text+": %w", "...", err)
+		}
+		for _, r := range rows {
+			problems = append(problems, fmt.Sprintf(check.text, r))
+		}
+	}
+	net := &network.Service{Deps: network.Deps{DB: db}}
+	more, err := net.Verify(ctx)
+	return append(problems, more...), err
+}
