@@ -29,14 +29,15 @@ type Owner struct{ Kind, ID string }
 
 // PortRequest asks for a port in a subnet.
 type PortRequest struct {
-	Company          int64
-	Region           string
-	VPCID, SubnetID  string
-	IP               string // wanted address; empty: any
-	Owner            Owner
-	InnerSG, OuterSG string // both empty: the tenant's default group on both sides
-	Hostname         string // offered by DHCP
-	HostID           string // where it will be plugged; empty: not known yet (PlacePort)
+	Company         int64
+	Region          string
+	VPCID, SubnetID string
+	IP              string // wanted address; empty: any
+	Owner           Owner
+	InnerSG         string // empty: the tenant's default group
+	OuterSG         string // empty: closed outside, or the default group when InnerSG is empty, too
+	Hostname        string // offered by DHCP
+	HostID          string // where it will be plugged; empty: not known yet (PlacePort)
 }
 
 // ReservePort takes an address of the subnet and makes a port of it, in the caller's transaction.
@@ -64,14 +65,18 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 	if subnet.State != Available {
 		return nil, retcode.InvalidSubnetState.Errorf("%s is %s", subnet.ID, subnet.State)
 	}
-	if r.InnerSG == "" && r.OuterSG == "" {
+	if err := checkGroups(ctx, tx, r.Region, r.Company, r.InnerSG, r.OuterSG); err != nil {
+		return nil, err
+	}
+	if r.InnerSG == "" {
 		id, err := s.DefaultGroup(ctx, tx, r.Region, r.Company)
 		if err != nil {
 			return nil, err
 		}
-		r.InnerSG, r.OuterSG = id, id
-	} else if err := checkGroups(ctx, tx, r.Region, r.Company, r.InnerSG, r.OuterSG); err != nil {
-		return nil, err
+		if r.OuterSG == "" {
+			r.OuterSG = id
+		}
+		r.InnerSG = id
 	}
 
 	p, err := subnet.pool()

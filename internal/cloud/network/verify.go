@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"fmt"
-
 )
 
 // Verify recomputes what is counted from what is there and says where they differ: addresses of
