@@ -195,9 +195,11 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 		demand.DiskGB += d.gb
 	}
 	spot := fleet.Spot{Region: c.Region, VMType: q.VMType, StorageType: q.BootDiskSetType, Arch: p.image.Arch, Demand: demand}
-	var candidates []string
-	if q.HostID == "" {
-		candidates = s.Fleet.Candidates(spot)
+	candidates := make([][]string, len(vms))
+	for i := range candidates {
+		if q.HostID == "" {
+			candidates[i] = s.Fleet.Candidates(spot)
+		}
 	}
 	var ops, eips []string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -205,7 +207,7 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 		if err := s.Catalog.Reserve(ctx, tx, company, c.Region, total); err != nil {
 			return err
 		}
-		for _, v := range vms {
+		for i, v := range vms {
 			if q.HostID != "" {
 				if err := s.Fleet.Reserve(ctx, tx, q.HostID, demand); err != nil {
 					return err
@@ -213,7 +215,7 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 				v.HostID = q.HostID
 				continue
 			}
-			host, err := s.Fleet.Place(ctx, tx, spot, candidates)
+			host, err := s.Fleet.Place(ctx, tx, spot, candidates[i])
 			if err != nil {
 				return err
 			}
@@ -775,8 +777,8 @@ func (s *Service) deleteVM(ctx context.Context, c *action.Call, q *deleteVMReque
 		if err := s.Network.KeepPort(ctx, tx, v.PortID); err != nil {
 			return nil, err
 		}
-		j.EIPs, v.DeletedAt = eips, s.Clock.Micros()
-		return eips, unlist(ctx, tx, v)
+		j.EIPs, v.Listed, v.DeletedAt = eips, false, s.Clock.Micros()
+		return eips, count(ctx, tx, v.Company, v.Region, -1)
 	})
 }
 

@@ -98,12 +98,12 @@ func (s *Service) sweep(ctx context.Context) error {
 
 // endFailed destroys a machine whose creation failed: it holds nothing but its row.
 func (s *Service) endFailed(ctx context.Context, tx bun.Tx, v *VM) error {
-	v.EndedAt = s.Clock.Micros()
+	v.Listed, v.EndedAt = false, s.Clock.Micros()
 	ok, err := s.move(ctx, tx, v, Terminated, "listed", "ended_at")
 	if err != nil || !ok {
 		return err
 	}
-	return unlist(ctx, tx, v)
+	return count(ctx, tx, v.Company, v.Region, -1)
 }
 
 // Actions of virtual machines and images.

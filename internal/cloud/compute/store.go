@@ -191,12 +191,6 @@ func count(ctx context.Context, tx bun.Tx, company int64, region string, by int)
 	return err
 }
 
-// unlist takes a machine out of lists, in the columns that the caller then writes.
-func unlist(ctx context.Context, tx bun.Tx, v *VM) error {
-	v.Listed = false
-	return count(ctx, tx, v.Company, v.Region, -1)
-}
-
 // unplace gives back the CPU and memory that a machine holds of its host; the caller writes the column.
 func (s *Service) unplace(ctx context.Context, tx bun.Tx, v *VM) error {
 	if !v.Placed {
