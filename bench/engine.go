@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,18 +181,21 @@ func multiply(ctx context.Context, tx bun.Tx, vm string, n int) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.table, err)
 		}
+		columns := slices.Sorted(maps.Keys(row))
 		const batch = 200
 		for i := 0; i < n; i += batch {
-			rows := make([]map[string]any, 0, batch)
+			var values []any
 			for j := i; j < min(i+batch, n); j++ {
-				copied := make(map[string]any, len(row))
-				for k, v := range row {
-					copied[k] = v
-				}
+				copied := maps.Clone(row)
 				c.set(j, copied)
-				rows = append(rows, copied)
+				for _, column := range columns {
+					values = append(values, copied[column])
+				}
 			}
-			if _, err := tx.NewInsert().Model(&rows).Table(c.table).Exec(ctx); err != nil {
+			group := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + "),"
+			query := "INSERT INTO " + c.table + " (" + strings.Join(columns, ",") + ") VALUES " +
+				strings.TrimSuffix(strings.Repeat(group, min(batch, n-i)), ",")
+			if _, err := tx.ExecContext(ctx, query, values...); err != nil {
 				return fmt.Errorf("%s: %w", c.table, err)
 			}
 		}

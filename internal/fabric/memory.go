@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// Memory is the fabric of simulated clouds. It renders what OVN would be told,
-// so that it refuses what OVN's fabric refuses, and keeps the last product of
-// each id. It is safe for concurrent use.
+// Memory is the fabric of simulated clouds. It refuses what OVN's fabric
+// refuses, and keeps the last product of each id; rows are rendered when they
+// are asked for. It is safe for concurrent use.
 type Memory struct {
 	mu       sync.Mutex
 	vpcs     map[string]VPC
@@ -37,13 +37,12 @@ func (m *Memory) EnsureVPC(ctx context.Context, v VPC) error {
 	if err := m.fails(ctx, "EnsureVPC"); err != nil {
 		return err
 	}
-	want, err := renderVPC(v)
-	if err != nil {
+	if err := v.validate(); err != nil {
 		return err
 	}
-	for _, s := range want.segments {
-		if _, ok := m.segments[s]; !ok {
-			return fmt.Errorf("%w: %s", ErrNoSegment, s)
+	for _, g := range v.Gateways {
+		if _, ok := m.segments[g.SegmentID]; !ok {
+			return fmt.Errorf("%w: %s", ErrNoSegment, g.SegmentID)
 		}
 	}
 	m.vpcs[v.ID] = v
