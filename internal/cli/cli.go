@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // settings are the flags that every client command has.
@@ -174,6 +177,7 @@ func (s *session) detail(o object, columns []column) error {
 func (s *session) table() table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(s.out)
+	t.SuppressTrailingSpaces()
 	t.SetStyle(table.StyleDefault)
 	t.Style().Options = table.OptionsNoBordersAndSeparators
 	t.Style().Format.Header = text.FormatUpper
@@ -213,6 +217,9 @@ func (s *session) wait(ctx context.Context, what string, look func(ctx context.C
 			end()
 			return context.Cause(ctx)
 		}
+		if !done && passing(err) {
+			state, err = "the endpoint does not answer", nil
+		}
 		if state != "" && (live || state != last) {
 			line := fmt.Sprintf("%s: %s (%s)", what, printable(state), time.Since(start).Round(time.Second))
 			if live {
@@ -232,6 +239,17 @@ func (s *session) wait(ctx context.Context, what string, look func(ctx context.C
 		}
 		pause = min(pause*3/2, time.Second)
 	}
+}
+
+// passing tells whether a failed look at the cloud is worth another: the controller may be restarting, or
+// have no time for us just now.
+func passing(err error) bool {
+	var refused *Error
+	var transport *url.Error
+	if errors.As(err, &refused) {
+		return refused.Code == int(retcode.ServiceError) || refused.Code == int(retcode.TooManyRequests) || refused.Code == int(retcode.SystemBusy)
+	}
+	return errors.As(err, &transport)
 }
 
 // kind of resource that commands find, list and complete.

@@ -5,9 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,5 +251,47 @@ func TestProfiles(t *testing.T) {
 	m.refused([]string{"does not accept"}, "login", "--file", write(`{"Endpoint":"http://127.0.0.1:1/api","PublicKey":"a","PrivateKey":"b"}`))
 	if _, err := os.Stat(filepath.Join(m.home, ".config", "lingyun")); !os.IsNotExist(err) {
 		t.Errorf("a login that failed left something: %v", err)
+	}
+}
+
+// A controller that restarts while a command waits is no failure of the command.
+func TestWaitingOutlivesTheController(t *testing.T) {
+	dir := t.TempDir()
+	c := controllertest.Start(t, controllertest.Options{Dir: dir})
+	m := open(t)
+	target, err := url.Parse(c.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
+	var down atomic.Int32
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte("Action=CreateVMInstance")) {
+			down.Store(3)
+		} else if down.Add(-1) >= 0 {
+			panic(http.ErrAbortHandler) // the connection ends without an answer
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	raw, err := os.ReadFile(filepath.Join(dir, "demo.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p cli.Profile
+	if err := json.Unmarshal(raw, &p); err != nil {
+		t.Fatal(err)
+	}
+	p.Endpoint = front.URL + "/api"
+	raw, _ = json.Marshal(p)
+	path := filepath.Join(dir, "front.json")
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, progress, err := m.run("vm", "create", "web", "--profile", path)
+	if err != nil || !strings.Contains(out, "Running") || !strings.Contains(progress, "does not answer") {
+		t.Errorf("%v\n%s%s", err, out, progress)
 	}
 }
