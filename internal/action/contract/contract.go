@@ -345,17 +345,6 @@ func (c *Contract) fields(d *differences, where string, want []item, have []acti
 	}
 }
 
-// Extended lists the parameters that extensions add to an action and that it does not take yet.
-func (c *Contract) Extended(a action.Action) []string {
-	var out []string
-	for _, want := range c.extended[a.Name].Request {
-		if !slices.ContainsFunc(a.Parameters(), func(p action.Parameter) bool { return p.Name == want.Name }) {
-			out = append(out, want.Name)
-		}
-	}
-	return out
-}
-
 // Table renders docs/actions.md: every action of the table with its module and parameters, and
 // what of the contract is still to come.
 func (c *Contract) Table(actions []action.Action) string {
