@@ -6,6 +6,7 @@
 //   - every undo twice: the same;
 //   - every step twice: the same as once;
 //   - killed before and after the effects of each step: the same as not killed;
+//   - killed after each undo: it goes on undoing, and nothing is left;
 //   - journals that an older release wrote finish on this one.
 //
 // Registry fails for a registered workflow that has no Case.
@@ -108,6 +109,9 @@ func Run(t *testing.T, c Case) {
 			})
 		}
 	}
+	t.Run("killed after every undo", func(t *testing.T) {
+		c.fails(t, &faults{c: &c, do: map[string]workflow.Fault{rec.names[len(rec.names)-1]: workflow.FailAfter}, undo: workflow.CrashAfter, undoOnce: true})
+	})
 	t.Run("every step twice", func(t *testing.T) {
 		all := map[string]workflow.Fault{}
 		for _, step := range rec.names {
@@ -220,6 +224,8 @@ type faults struct {
 	do   map[string]workflow.Fault // by step
 	undo workflow.Fault
 	once bool // each of do only at its first run
+	// undoOnce: undo only at each step's first undoing. No step may go forward after it.
+	undoOnce bool
 
 	// Of an older release's journal: its first steps are finished.
 	old      *journal
@@ -229,6 +235,7 @@ type faults struct {
 	mu      sync.Mutex
 	states  map[string]json.RawMessage // recorded, by step
 	done    map[string]bool
+	undone  map[string]bool
 	swapped bool
 }
 
@@ -237,11 +244,21 @@ func (f *faults) At(p workflow.Point) workflow.Fault {
 	if p.Workflow != f.c.Workflow {
 		return workflow.Pass
 	}
-	if p.Phase == workflow.Undo {
-		return f.undo
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if p.Phase == workflow.Undo {
+		if f.undoOnce && f.undone[p.Step] {
+			return workflow.Pass
+		}
+		if f.undone == nil {
+			f.undone = map[string]bool{}
+		}
+		f.undone[p.Step] = true
+		return f.undo
+	}
+	if len(f.undone) > 0 {
+		panic("step " + p.Step + " goes forward after an undo")
+	}
 	if f.old != nil {
 		return f.atJournal(p)
 	}
