@@ -60,7 +60,8 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 				return err
 			}
 			o.Binary = self
-			if o.VirtType == "" {
+			_, err = trial.Open(cmd.Context(), o.Dir)
+			if o.VirtType == "" && errors.Is(err, trial.ErrNotRunning) {
 				say("trying whether KVM boots a guest")
 				o.VirtType = host.ProbeVirtType(cmd.Context(), slog.New(slog.DiscardHandler))
 				if o.VirtType != host.VirtKVM {

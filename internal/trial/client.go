@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Trial talks to the supervisor of a running trial.
@@ -106,6 +109,10 @@ func launchSupervisor(ctx context.Context, o Options) (*Trial, error) {
 	cmd := exec.Command(o.Binary, SuperviseCommand, string(spec))
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", environment(nil), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Descriptors that the caller inherited (a lock, a pipe) are not for a program that lives on.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return nil, err
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

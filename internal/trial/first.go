@@ -33,6 +33,9 @@ func (o Options) clientOf(file string) (*cli.Client, error) {
 	return cli.New(profile, "en", "")
 }
 
+// apiPause is how long to wait before the API is asked the same again.
+const apiPause = 200 * time.Millisecond
+
 // names of what the first start makes for the demo tenant.
 const (
 	firstImage = "tiny"
@@ -136,7 +139,7 @@ func (t *Trial) Defaults(ctx context.Context, client *cli.Client) (Defaults, err
 
 // WaitState polls a describe action until the object of that id has one of the states.
 func WaitState(ctx context.Context, client *cli.Client, limit time.Duration, action, ids, field, id string, states ...string) error {
-	return until(ctx, limit, func() error {
+	return untilEvery(ctx, apiPause, limit, func() error {
 		var answer infos[map[string]any]
 		if _, err := client.Call(ctx, action, cli.Params{ids: []string{id}}, &answer); err != nil {
 			return err
@@ -180,15 +183,9 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 		if _, err := demo.Call(ctx, "DescribeVMInstance", cli.Params{"VMIDs": []string{first.VMID}}, &list); err != nil {
 			return first, err
 		}
-		switch {
-		case len(list.Infos) == 0:
+		if len(list.Infos) == 0 {
 			say("the first virtual machine was deleted, and stays so")
 			return First{}, nil
-		case list.Infos[0].State == "Stopped":
-			say("starting the first virtual machine again")
-			if _, err := demo.Call(ctx, "StartVMInstance", cli.Params{"VMID": first.VMID}, nil); err != nil {
-				return first, err
-			}
 		}
 	} else {
 		say("creating the first virtual machine for the demo tenant")
@@ -202,7 +199,7 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 		var answer struct{ VMID string }
 		// Hosts are asked for their health after they joined: until then there is no room.
 		var final error
-		err = until(ctx, time.Minute, func() error {
+		err = untilEvery(ctx, apiPause, time.Minute, func() error {
 			_, err := demo.Call(ctx, "CreateVMInstance", cli.Params{"Name": firstVM, "Password": first.Password, "ChargeType": "Dynamic",
 				"VMType": d.VMType, "CPU": 1, "Memory": 1024, "BootDiskSetType": d.StorageType, "VPCID": d.VPCID, "SubnetID": d.SubnetID,
 				"ImageID": imageID, "WANSGID": d.OuterGroup}, &answer)
@@ -218,9 +215,6 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 		if err := keep(); err != nil {
 			return first, err
 		}
-	}
-	if err := WaitState(ctx, demo, 2*time.Minute, "DescribeVMInstance", "VMIDs", "State", first.VMID, "Running"); err != nil {
-		return first, err
 	}
 	if first.EIPID == "" {
 		say("giving it a public address")
@@ -243,6 +237,9 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 	}
 	first.IP = eips.Infos[0].IP
 	if eips.Infos[0].BindResourceID == "" {
+		if err := WaitState(ctx, demo, 2*time.Minute, "DescribeVMInstance", "VMIDs", "State", first.VMID, "Running", "Stopped"); err != nil {
+			return first, err
+		}
 		if _, err := demo.Call(ctx, "BindEIP", cli.Params{"ResourceType": "VM", "ResourceID": first.VMID, "EIPID": first.EIPID}, nil); err != nil {
 			return first, err
 		}
@@ -251,7 +248,7 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 		return first, err
 	}
 	say("waiting until its page answers on " + first.IP + ", seen from outside the cloud")
-	if _, err := t.WaitHTTP(ctx, 3*time.Minute, first.IP, "/"); err != nil {
+	if err := t.waitFirst(ctx, demo, first, say); err != nil {
 		return first, err
 	}
 	local, err := t.Forward(ctx, "127.0.0.1:8081", net.JoinHostPort(first.IP, "80"))
@@ -260,6 +257,34 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 	}
 	first.URL = "http://" + local + "/"
 	return first, nil
+}
+
+// waitFirst waits until the first machine's page answers. A machine that is found
+// stopped is started: when the trial was down its guests were, too, and the
+// controller learns it from the host some time after it is up again.
+func (t *Trial) waitFirst(ctx context.Context, demo *cli.Client, first First, say func(string)) error {
+	return untilEvery(ctx, apiPause, 3*time.Minute, func() error {
+		var list infos[struct{ State, Reason string }]
+		if _, err := demo.Call(ctx, "DescribeVMInstance", cli.Params{"VMIDs": []string{first.VMID}}, &list); err != nil {
+			return err
+		}
+		if len(list.Infos) != 1 {
+			return fmt.Errorf("trial: %s is gone", first.VMID)
+		}
+		switch now := list.Infos[0]; now.State {
+		case "Running":
+			_, err := t.Get(ctx, first.IP, "/")
+			return err
+		case "Stopped":
+			say("starting the first virtual machine again")
+			if _, err := demo.Call(ctx, "StartVMInstance", cli.Params{"VMID": first.VMID}, nil); err != nil {
+				return err
+			}
+			return fmt.Errorf("trial: %s is being started", first.VMID)
+		default:
+			return fmt.Errorf("trial: %s is %s %s", first.VMID, now.State, now.Reason)
+		}
+	})
 }
 
 // Get fetches a page from outside the cloud.

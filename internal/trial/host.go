@@ -22,6 +22,8 @@ type room struct {
 	Hostname string
 	// Bind puts directories (or files) of the trial in the place of the machine's: from, to.
 	Bind [][2]string
+	// Text are files with this content in the place of the machine's.
+	Text map[string]string
 	// Make are directories made below the host's own /run.
 	Make []string
 }
@@ -67,6 +69,19 @@ func (r room) furnish() error {
 			return err
 		}
 	}
+	for path, text := range r.Text {
+		// A link that leads nowhere now (into the machine's /run) is as good as an empty file.
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		own := filepath.Join("/run", "lingyun-"+filepath.Base(path))
+		if err := os.WriteFile(own, []byte(text), 0o644); err != nil {
+			return err
+		}
+		if err := unix.Mount(own, path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("trial: mount %s: %w", path, err)
+		}
+	}
 	for _, b := range r.Bind {
 		if err := os.MkdirAll(b[0], 0o755); err != nil {
 			return err
@@ -107,7 +122,13 @@ func (h host) nics() []nic {
 }
 
 func (h host) room() room {
-	r := room{Hostname: h.o.namespace(h.name()), Make: []string{"lock", "libvirt", "openvswitch", "ovn", "qemu"}}
+	name := h.o.namespace(h.name())
+	r := room{Hostname: name, Make: []string{"lock", "libvirt", "openvswitch", "ovn", "qemu"},
+		// The machine's name servers are out of reach: libvirtd would wait for them when it asks for its own name.
+		Text: map[string]string{
+			"/etc/hosts":       fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", HostAddress(h.n), name),
+			"/etc/resolv.conf": "",
+		}}
 	for _, path := range []string{"/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt",
 		"/etc/openvswitch", "/var/lib/openvswitch", "/var/log/openvswitch", "/var/lib/ovn", "/var/log/ovn"} {
 		r.Bind = append(r.Bind, [2]string{h.dir("root", path), path})
@@ -275,6 +296,10 @@ func makeDatabase(ctx context.Context, s *supervisor, file, schema string) error
 
 // until repeats f until it succeeds, at most for limit; then it answers f's last error.
 func until(ctx context.Context, limit time.Duration, f func() error) error {
+	return untilEvery(ctx, 50*time.Millisecond, limit, f)
+}
+
+func untilEvery(ctx context.Context, pause, limit time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -285,7 +310,7 @@ func until(ctx context.Context, limit time.Duration, f func() error) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }
