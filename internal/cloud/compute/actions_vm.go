@@ -677,6 +677,9 @@ func (s *Service) accept(ctx context.Context, tx bun.Tx, c *action.Call, v *VM, 
 	if v.ExpireAt != 0 && v.ExpireAt <= now && verb != Terminate {
 		return "", retcode.ResourceExpired.Errorf("%s has expired", v.ID)
 	}
+	if h, _ := s.Fleet.HostInfo(v.HostID); h.State == fleet.Down && verb != Delete && verb != Terminate {
+		return "", retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID)
+	}
 	j := job{VM: v.ID, Generation: v.Generation + 1, Before: v.State}
 	lock := v.ID
 	if verb == Poweroff {

@@ -44,7 +44,7 @@ func binned(ctx context.Context, q *bun.SelectQuery, f BinFilter, states ...stri
 // BinnedVMs lists machines in the recycle bin, the newest deletion first, and how many match in all.
 func (s *Service) BinnedVMs(ctx context.Context, f BinFilter) ([]VM, int, error) {
 	var rows []VM
-	n, err := binned(ctx, s.DB.Reader().NewSelect().Model(&rows), f, Deleting, Deleted, Terminating)
+	n, err := binned(ctx, s.DB.Reader().NewSelect().Model(&rows), f, Deleting, Deleted, Terminating, Unterminated)
 	return rows, n, err
 }
 
@@ -121,7 +121,7 @@ func (s *Service) DestroyVM(ctx context.Context, c *action.Call, id string) erro
 // SweepVMs starts the destruction of machines that entered the bin at or before a time (unix microseconds).
 func (s *Service) SweepVMs(ctx context.Context, deletedBefore int64) error {
 	var ids []string
-	if err := s.DB.Reader().NewSelect().Model((*VM)(nil)).Column("id").Where("state = ? AND deleted_at <= ?", Deleted, deletedBefore).
+	if err := s.DB.Reader().NewSelect().Model((*VM)(nil)).Column("id").Where("state IN (?, ?) AND deleted_at <= ?", Deleted, Unterminated, deletedBefore).
 		OrderExpr("deleted_at, id").Limit(sweepBatch).Scan(ctx, &ids); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *Service) SweepVMs(ctx context.Context, deletedBefore int64) error {
 		var op string
 		err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 			v, err := vmByID(ctx, tx, "", 0, id)
-			if err != nil || v.State != Deleted {
+			if err != nil || v.State != Deleted && v.State != Unterminated {
 				return err // somebody took it out meanwhile
 			}
 			op, err = s.accept(ctx, tx, nil, v, Terminate, Terminating, s.flows.terminate, nil)

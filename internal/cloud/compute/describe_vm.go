@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -325,7 +326,12 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 				info.QGAState = Running
 			}
 		}
-		if h, ok := s.Fleet.HostInfo(v.HostID); ok && c.Caller.Admin {
+		h, ok := s.Fleet.HostInfo(v.HostID)
+		if ok && h.State == fleet.Down {
+			// The row stays as it is until the host is back; people see why nothing works.
+			info.Reason = retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID).Message(c.Language)
+		}
+		if ok && c.Caller.Admin {
 			info.HostID, info.HostIP = v.HostID, h.Address
 			if ip, _, err := net.SplitHostPort(h.Address); err == nil {
 				info.HostIP = ip

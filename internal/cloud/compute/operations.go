@@ -62,28 +62,28 @@ func (s *Service) register() {
 		}),
 		stop: workflow.Register(e, workflow.Definition[job]{
 			Name:   "vm.stop",
-			Steps:  []workflow.Step[job]{{Name: "shut down", Do: s.shutDown, Deadline: ShutdownTime + time.Minute}},
+			Steps:  []workflow.Step[job]{{Name: "shut down", Do: s.shutDown, Undo: s.lookAgain, Deadline: ShutdownTime + time.Minute}},
 			Settle: s.stopped, Abort: s.goBack,
 		}),
 		restart: workflow.Register(e, workflow.Definition[job]{
 			Name:   "vm.restart",
-			Steps:  []workflow.Step[job]{{Name: "restart", Do: s.restartDomain}},
+			Steps:  []workflow.Step[job]{{Name: "restart", Do: s.restartDomain, Undo: s.lookAgain}},
 			Settle: s.started, Abort: s.goBack,
 		}),
 		poweroff: workflow.Register(e, workflow.Definition[job]{
 			Name:   "vm.poweroff",
-			Steps:  []workflow.Step[job]{{Name: "cut power", Do: s.powerOff}},
+			Steps:  []workflow.Step[job]{{Name: "cut power", Do: s.powerOff, Undo: s.lookAgain}},
 			Settle: s.stopped, Abort: s.goBack,
 		}),
 		del: workflow.Register(e, workflow.Definition[job]{
 			Name:   "vm.delete",
-			Steps:  []workflow.Step[job]{{Name: "remove", Do: s.moveToBin}},
+			Steps:  []workflow.Step[job]{{Name: "remove", Do: s.moveToBin, Undo: s.keepOut}},
 			Settle: s.deleted, Abort: s.notDeleted,
 		}),
 		terminate: workflow.Register(e, workflow.Definition[job]{
 			Name:   "vm.terminate",
 			Steps:  []workflow.Step[job]{{Name: "remove", Do: s.destroy}},
-			Settle: s.terminated, Abort: s.goBack,
+			Settle: s.terminated, Abort: s.unterminated,
 		}),
 	}
 	s.registerDisk()
@@ -483,9 +483,59 @@ func (s *Service) startFailed(ctx context.Context, tx bun.Tx, j *job, cause erro
 	return s.end(ctx, tx, j, Stopped, cause)
 }
 
-// goBack ends a failed operation in the state before it. What the host says of the domain corrects it.
+// goBack ends a failed operation in the state that lookAgain found, or in the one before it.
 func (s *Service) goBack(ctx context.Context, tx bun.Tx, j *job, cause error) error {
-	return s.end(ctx, tx, j, j.Before, cause)
+	return s.end(ctx, tx, j, j.before(), cause)
+}
+
+// before is the settled state to go back to. Of a machine on a dead host whose operation was cut through
+// nobody knows more than that it holds its place; the host's report corrects it.
+func (j *job) before() string {
+	if transient(j.Before) {
+		return Running
+	}
+	return j.Before
+}
+
+// lookAgain undoes what cannot be undone, a guest that went off: it finds out what the machine is now.
+func (s *Service) lookAgain(ctx context.Context, j *job) error {
+	v, err := s.load(ctx, j)
+	if errors.Is(err, errSuperseded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	j.Before = j.before()
+	err = s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_UNSPECIFIED }, func(d *pb.Domain) bool {
+		j.Before = Running // also while its guest still thinks about it: the host reports the end
+		if off(d) {
+			j.Before = Stopped
+		}
+		return true
+	}, retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID))
+	if errors.Is(err, errSuperseded) || errors.Is(err, fleet.ErrHostDown) {
+		return nil
+	}
+	return err
+}
+
+// keepOut undoes a deletion: the machine is back in its network, off.
+func (s *Service) keepOut(ctx context.Context, j *job) error {
+	v, err := s.load(ctx, j)
+	if errors.Is(err, errSuperseded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error { return s.Network.ReturnPort(ctx, tx, v.PortID) }); err != nil {
+		return err
+	}
+	if err := s.Network.SyncVPC(ctx, v.VPCID); err != nil {
+		return err
+	}
+	return s.lookAgain(ctx, j)
 }
 
 // end writes the state after an operation, unless a later one took the machine over.
@@ -645,16 +695,24 @@ func (s *Service) notDeleted(ctx context.Context, tx bun.Tx, j *job, cause error
 	if err := s.Network.SettleUnbindTx(ctx, tx, j.EIPs...); err != nil {
 		return err
 	}
-	if err := s.Network.ReturnPort(ctx, tx, v.PortID); err != nil {
-		return err
-	}
 	if err := count(ctx, tx, v.Company, v.Region, 1); err != nil {
 		return err
 	}
+	to := j.before()
+	if to == Stopped {
+		if err := s.unplace(ctx, tx, v); err != nil {
+			return err
+		}
+	}
 	v.Listed, v.DeletedAt = true, 0
 	v.because(cause)
-	_, err = s.settle(ctx, tx, v, j.Before, "listed", "deleted_at", "reason", "reason_code")
+	_, err = s.settle(ctx, tx, v, to, "placed", "listed", "deleted_at", "reason", "reason_code")
 	return err
+}
+
+// unterminated ends a destruction that failed: what is left of the machine can only be destroyed.
+func (s *Service) unterminated(ctx context.Context, tx bun.Tx, j *job, cause error) error {
+	return s.end(ctx, tx, j, Unterminated, cause)
 }
 
 // destroy removes domain and volumes. On a host that is down they go when it returns, since no row wants them.

@@ -168,12 +168,12 @@ func (s *Service) wanted(ctx context.Context, hostID string) (fleet.Wanted, erro
 	r := s.DB.Reader()
 	var vms, disks []string
 	if err := r.NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ?", hostID).
-		Where("state NOT IN (?)", bun.In([]string{Deleted, Terminating, Terminated, Failed})).Scan(ctx, &vms); err != nil {
+		Where("state NOT IN (?)", bun.In([]string{Deleted, Terminating, Unterminated, Terminated, Failed})).Scan(ctx, &vms); err != nil {
 		return w, err
 	}
 	// A volume of a machine that is being destroyed is not wanted either, nor one whose disk is.
 	if err := r.NewSelect().Model((*Disk)(nil)).Column("id").Where("host_id = ?", hostID).Where("state <> ?", DiskReleasing).
-		Where("vm_id NOT IN (?)", r.NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ? AND state = ?", hostID, Terminating)).
+		Where("vm_id NOT IN (?)", r.NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ? AND state IN (?, ?)", hostID, Terminating, Unterminated)).
 		Scan(ctx, &disks); err != nil {
 		return w, err
 	}

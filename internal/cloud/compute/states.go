@@ -16,14 +16,15 @@ const (
 	Stopped      = "Stopped"  // holds no CPU and memory of a host
 	Restarting   = "Restarting"
 	Poweroffing  = "Poweroffing"
-	Deleting     = "Deleting"    // on its way to the recycle bin
-	Deleted      = "Deleted"     // in the recycle bin
-	Terminating  = "Terminating" // being destroyed
-	Terminated   = "Terminated"  // destroyed, kept as a tombstone
-	Failed       = "Failed"      // its creation failed; it holds nothing
+	Deleting     = "Deleting"     // on its way to the recycle bin
+	Deleted      = "Deleted"      // in the recycle bin
+	Terminating  = "Terminating"  // being destroyed
+	Unterminated = "Unterminated" // destroying it failed half way: it can only be destroyed again; the bin shows Failed
+	Terminated   = "Terminated"   // destroyed, kept as a tombstone
+	Failed       = "Failed"       // its creation failed; it holds nothing
 )
 
-var states = []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Deleting, Deleted, Terminating, Terminated, Failed}
+var states = []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Deleting, Deleted, Terminating, Unterminated, Terminated, Failed}
 
 // Verbs are what the API asks of a virtual machine.
 const (
@@ -67,6 +68,7 @@ var verdict = map[string][8]retcode.Code{
 	Deleting:     {biz, biz, biz, biz, repeat, biz, busy, busy},
 	Deleted:      {biz, biz, biz, biz, biz, biz, proceed, proceed},
 	Terminating:  {biz, biz, biz, biz, biz, biz, busy, repeat},
+	Unterminated: {biz, biz, biz, biz, biz, biz, busy, proceed},
 	Terminated:   {gone, gone, gone, gone, gone, gone, gone, gone},
 	Failed:       {state, state, state, state, proceed, state, here, outside},
 }

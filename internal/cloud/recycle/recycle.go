@@ -62,7 +62,7 @@ func vms(s *compute.Service) kind {
 		rows, n, err := s.BinnedVMs(ctx, f)
 		out := make([]item, len(rows))
 		for i, r := range rows {
-			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Why(language), r.State, r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
+			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Why(language), wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
 		}
 		return out, n, err
 	}, s.RestoreVM, s.DestroyVM, s.SweepVMs}
@@ -92,8 +92,11 @@ func eips(s *network.Service) kind {
 
 // wireState names states that a product spells its own way as the bin does.
 func wireState(s string) string {
-	if s == "Releasing" {
+	switch s {
+	case "Releasing":
 		return "Terminating"
+	case compute.Unterminated:
+		return "Failed"
 	}
 	return s
 }
