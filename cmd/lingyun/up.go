@@ -24,7 +24,7 @@ import (
 )
 
 func init() {
-	commands = append(commands, upCommand, downCommand, forwardCommand, sshCommand, superviseCommand, holdCommand)
+	commands = append(commands, upCommand, installCommand, downCommand, forwardCommand, sshCommand, superviseCommand, holdCommand)
 }
 
 // trialDir is where the trial of a machine lives.
@@ -81,6 +81,20 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 	return cmd
 }
 
+// installCommand installs what `up` would, and nothing else: for images of machines, and for the tests.
+func installCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "install [PACKAGE...]",
+		Short: "Install the distribution's packages that a cloud needs, without starting their services",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if os.Getuid() != 0 {
+				return errors.New("installing packages needs root: run it with sudo")
+			}
+			return trial.Install(cmd.Context(), append(trial.Packages(), args...), progress(cmd))
+		},
+	}
+}
+
 // progress prints lines with the time since the start.
 func progress(cmd *cobra.Command) func(string) {
 	began := time.Now()
@@ -122,11 +136,12 @@ func up(cmd *cobra.Command, o trial.Options, cache string, say func(string)) err
 	if first.URL != "" {
 		fmt.Fprintf(out, "Its page:            %s  (%s outside the cloud)\n", first.URL, first.IP)
 	}
-	fmt.Fprintf(out, "\nNext:\n  lingyun vm list\n")
+	self := os.Args[0]
+	fmt.Fprintf(out, "\nNext:\n  %s vm list\n", self)
 	if first.URL != "" {
-		fmt.Fprintf(out, "  lingyun ssh %s\n  ip netns exec %s wget -qO- http://%s/\n", first.VMID, t.Outside(), first.IP)
+		fmt.Fprintf(out, "  %s ssh %s\n  %s forward %s:80\n", self, first.VMID, self, first.IP)
 	} else {
-		fmt.Fprintf(out, "  lingyun vm create --help\n  lingyun eip --help\n")
+		fmt.Fprintf(out, "  %s vm create --help\n  %s eip --help\n", self, self)
 	}
 	return nil
 }
