@@ -206,6 +206,9 @@ func (h *Host) lock(ctx context.Context, id string) (unlock func(), err error) {
 // callLimit is how long a call may take; hostlink.proto promises 10 s.
 const callLimit = 9 * time.Second
 
+// slowCall is what the log mentions: an engine or a disk is in trouble.
+const slowCall = 2 * time.Second
+
 // bounded runs f, which may hang in libvirt (its calls know no deadline), and
 // leaves it behind when it takes too long: f holds the resource's lock, so a
 // repeated call waits for it.
@@ -228,7 +231,11 @@ func bounded[T any](ctx context.Context, h *Host, id string, f func(context.Cont
 		// What was begun is finished although the caller went away: the lock is held as long.
 		work, stop := context.WithTimeout(h.ctx, 2*time.Minute)
 		defer stop()
+		begun := time.Now()
 		v, err := f(work)
+		if took := time.Since(begun); took > slowCall {
+			h.log.Warn("slow", "resource", id, "took", took.Round(time.Millisecond), "error", err)
+		}
 		done <- result{v, err}
 	})
 	select {

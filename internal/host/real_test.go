@@ -326,6 +326,7 @@ func TestInside(t *testing.T) {
 		if after["vdb"] == "" || after["vdb"] >= after[seedTarget] {
 			t.Errorf("the new disk is at %q, the seed at %q", after["vdb"], after[seedTarget])
 		}
+		t.Logf("running at %s", time.Now())
 		e.console(vmID, 4, "GUEST-READY walking-guest") // boots: first, restart, cut short before ready or not, this one
 		_ = d
 	})
@@ -409,6 +410,13 @@ func (e *engines) furnish() {
 	must(unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"))
 	for _, d := range []string{"lock", "libvirt", "openvswitch"} {
 		must(os.MkdirAll(filepath.Join("/run", d), 0o755))
+	}
+	// libvirt asks QEMU anew for its abilities, a second for each device of each definition, as long as its
+	// own user may not open a /dev/kvm that QEMU could open when it was asked as root.
+	if info, err := os.Stat("/dev/kvm"); err == nil {
+		must(unix.Mknod("/run/kvm", unix.S_IFCHR|0o666, int(info.Sys().(*syscall.Stat_t).Rdev)))
+		must(os.Chmod("/run/kvm", 0o666))
+		must(unix.Mount("/run/kvm", "/dev/kvm", "", unix.MS_BIND, ""))
 	}
 	must(unix.Sethostname([]byte("lingyun-test")))
 	for _, path := range []string{"/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/etc/openvswitch", "/var/lib/openvswitch", "/var/log/openvswitch"} {
