@@ -175,7 +175,7 @@ func (s *Service) registerDisk() {
 			if err != nil || d.Generation != j.Generation {
 				return err
 			}
-			return s.moveDisk(ctx, tx, d, DiskDeleted)
+			return s.moveDisk(ctx, tx, d, Unterminated) // its volume may be gone
 		},
 	})
 }
@@ -215,7 +215,7 @@ func (s *Service) moveDisk(ctx context.Context, tx bun.Tx, d *Disk, to string) e
 // BinnedDisks lists data disks in the recycle bin, the newest deletion first, and how many match in all.
 func (s *Service) BinnedDisks(ctx context.Context, f BinFilter) ([]Disk, int, error) {
 	var rows []Disk
-	n, err := binned(ctx, s.DB.Reader().NewSelect().Model(&rows), f, DiskDeleted, DiskReleasing)
+	n, err := binned(ctx, s.DB.Reader().NewSelect().Model(&rows), f, DiskDeleted, DiskReleasing, Unterminated)
 	return rows, n, err
 }
 
@@ -226,6 +226,11 @@ func checkDisk(d *Disk, here retcode.Code) error {
 		return nil
 	case DiskReleased, DiskFailed:
 		return retcode.ResourceTerminated.Errorf("%s is destroyed", d.ID)
+	case Unterminated:
+		if here != retcode.ResourceAlreadyEnabled {
+			return nil
+		}
+		return retcode.InvalidResourceState.Errorf("%s is being destroyed", d.ID)
 	case DiskReleasing:
 		if here != retcode.ResourceAlreadyEnabled {
 			return errRepeat
@@ -291,7 +296,7 @@ func (s *Service) destroyDisk(ctx context.Context, tx bun.Tx, d *Disk) (op strin
 // SweepDisks starts the destruction of data disks that entered the bin at or before a time (unix microseconds).
 func (s *Service) SweepDisks(ctx context.Context, deletedBefore int64) error {
 	var rows []Disk
-	if err := s.DB.Reader().NewSelect().Model(&rows).Where("state = ? AND deleted_at <= ?", DiskDeleted, deletedBefore).
+	if err := s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?) AND deleted_at <= ?", DiskDeleted, Unterminated, deletedBefore).
 		OrderExpr("deleted_at, id").Limit(sweepBatch).Scan(ctx); err != nil {
 		return err
 	}

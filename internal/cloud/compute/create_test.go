@@ -14,6 +14,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/controller"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
+	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/retcode/proof"
 )
@@ -307,6 +308,38 @@ func TestFailedCreate(t *testing.T) {
 				t.Errorf("used before: %s\nafter: %s", before, after)
 			}
 		})
+	}
+}
+
+// TestNetworkFailures: a network that cannot be programmed fails a creation (1026) and a deletion (1028), which
+// puts the machine back.
+func TestNetworkFailures(t *testing.T) {
+	w := start(t, controllertest.Options{})
+	network := w.Fabric.(*fabric.Memory)
+	before := w.usage(t)
+	network.Fail("EnsureVPC", 1, fabric.ErrInvalid)
+	id := w.demo.Must(t, "CreateVMInstance", w.ask(nil)).String("VMID")
+	w.await(t, id, "Failed")
+	if got := w.demo.OPLog(t, "CreateVMInstance", id).Int("RetCode"); got != int(retcode.VMCreateNICFailed) {
+		t.Errorf("the log says %d", got)
+	}
+	w.demo.Must(t, "DeleteVMInstance", p{"VMID": id})
+	if after := w.usage(t); after != before {
+		t.Errorf("used before: %s\nafter: %s", before, after)
+	}
+	id = w.create(t, nil)
+	other := w.create(t, nil) // so that the VPC is still needed
+	network.Fail("EnsureVPC", 1, fabric.ErrInvalid)
+	w.demo.Must(t, "DeleteVMInstance", p{"VMID": id})
+	if got := w.demo.OPLog(t, "DeleteVMInstance", id).Int("RetCode"); got != int(retcode.VMCleanNICFailed) {
+		t.Errorf("the log says %d", got)
+	}
+	w.await(t, id, "Stopped")
+	for _, id := range []string{id, other} {
+		w.destroy(t, id)
+	}
+	if after := w.usage(t); after != before {
+		t.Errorf("used before: %s\nafter: %s", before, after)
 	}
 }
 

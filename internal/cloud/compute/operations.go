@@ -12,6 +12,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -119,6 +120,15 @@ func (s *Service) hostFailure(ctx context.Context, v *VM, err error, failure *re
 
 func fence(generation int64) *pb.Fence { return &pb.Fence{Generation: uint64(generation)} }
 
+// networkFailure says what a failed call to the network means: one that does not answer is asked again.
+func networkFailure(err error, failure *retcode.Error) error {
+	failure = failure.Wrap(err)
+	if errors.Is(err, fabric.ErrInvalid) {
+		return failure
+	}
+	return workflow.Retry(failure)
+}
+
 // prepare makes volumes and network ready, side by side.
 func (s *Service) prepare(ctx context.Context, j *job) error {
 	v, err := s.load(ctx, j)
@@ -155,7 +165,7 @@ func (s *Service) ensureVolume(ctx context.Context, v *VM, d Disk) error {
 
 func (s *Service) connect(ctx context.Context, v *VM) error {
 	if err := s.Network.SyncVPC(ctx, v.VPCID); err != nil {
-		return workflow.Retry(retcode.VMCreateNICFailed.Errorf("the network of %s could not be set up", v.ID).Wrap(err))
+		return networkFailure(err, retcode.VMCreateNICFailed.Errorf("the network of %s could not be set up", v.ID))
 	}
 	return nil
 }
@@ -222,7 +232,7 @@ func (s *Service) firstStart(ctx context.Context, j *job) error {
 // reachable waits until the machine's host runs its network.
 func (s *Service) reachable(ctx context.Context, v *VM) error {
 	if err := s.Network.WaitHosts(ctx, v.HostID); err != nil {
-		return workflow.Retry(retcode.VMCreateNICFailed.Errorf("the network of %s could not be set up", v.ID).Wrap(err))
+		return networkFailure(err, retcode.VMCreateNICFailed.Errorf("the network of %s could not be set up", v.ID))
 	}
 	return nil
 }
@@ -629,7 +639,7 @@ func (s *Service) moveToBin(ctx context.Context, j *job) error {
 		return s.hostFailure(ctx, v, err, retcode.SystemBusy.Errorf("the host could not remove %s", v.ID))
 	}
 	if err := s.Network.SyncVPC(ctx, v.VPCID); err != nil {
-		return workflow.Retry(retcode.VMCleanNICFailed.Errorf("the network interface of %s could not be removed", v.ID).Wrap(err))
+		return networkFailure(err, retcode.VMCleanNICFailed.Errorf("the network interface of %s could not be removed", v.ID))
 	}
 	return nil
 }

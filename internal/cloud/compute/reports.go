@@ -172,7 +172,7 @@ func (s *Service) wanted(ctx context.Context, hostID string) (fleet.Wanted, erro
 		return w, err
 	}
 	// A volume of a machine that is being destroyed is not wanted either, nor one whose disk is.
-	if err := r.NewSelect().Model((*Disk)(nil)).Column("id").Where("host_id = ?", hostID).Where("state <> ?", DiskReleasing).
+	if err := r.NewSelect().Model((*Disk)(nil)).Column("id").Where("host_id = ?", hostID).Where("state NOT IN (?, ?)", DiskReleasing, Unterminated).
 		Where("vm_id NOT IN (?)", r.NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ? AND state IN (?, ?)", hostID, Terminating, Unterminated)).
 		Scan(ctx, &disks); err != nil {
 		return w, err
