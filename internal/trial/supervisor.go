@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"sort"
@@ -323,13 +324,15 @@ func environment(more []string) []string {
 
 // reap takes the ended processes that nobody waits for: PID 1 of a container may not.
 func (s *supervisor) reap(end <-chan struct{}) {
-	ticker := time.NewTicker(500 * time.Millisecond)
-	defer ticker.Stop()
+	// At once: libvirt waits for a QEMU that it has asked about its abilities until it is really gone.
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	defer signal.Stop(ended)
 	for {
 		select {
 		case <-end:
 			return
-		case <-ticker.C:
+		case <-ended:
 		}
 		for _, pid := range zombies() {
 			s.mu.Lock()
