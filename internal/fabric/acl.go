@@ -45,7 +45,8 @@ func portRank(p Protocol, ports *PortRange) int {
 // all ports that are in any group one more with what holds for them all:
 //
 //   - established connections go on when the rule that let them in is removed;
-//     OVN cuts them otherwise,
+//     OVN cuts them otherwise. It must be allow-related: a switch without one such
+//     ACL tracks no connections, and the last rule's removal would cut them all,
 //   - DHCP works whatever the rules say,
 //   - what no rule accepted is dropped, on both sides: a port with only an inner
 //     group is closed to the outside.
@@ -63,7 +64,7 @@ func (r *vpcRenderer) renderGroups() {
 		{"in", nb.ACLDirectionToLport, "outport"}, {"out", nb.ACLDirectionFromLport, "inport"},
 	} {
 		match := d.port + " == @" + filtered
-		acl(rowID(r.ID, "established-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionAllow,
+		acl(rowID(r.ID, "established-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionAllowRelated,
 			match+" && ct.est && !ct.rpl && ct_mark.blocked == 0", priorityEstablished)
 		acl(rowID(r.ID, "default-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionDrop, match+" && ip", priorityDefault)
 	}
