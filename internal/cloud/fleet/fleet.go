@@ -108,6 +108,7 @@ type Service struct {
 type member struct {
 	id, name string
 	row      hostRow
+	networks []string           // of row, parsed
 	link     hostlink.Host      // nil: it cannot be called
 	stop     context.CancelFunc // of its watch
 	seen     time.Time          // last answer to a health call, on the cloud's clock
@@ -191,9 +192,17 @@ func (s *Service) Hosts() []HostInfo {
 	return infos
 }
 
+// set takes over a row. The caller holds the lock.
+func (m *member) set(row hostRow) {
+	if row.Networks != m.row.Networks || m.networks == nil {
+		m.networks = row.networks()
+	}
+	m.row = row
+}
+
 func (m *member) info() HostInfo {
 	r := &m.row
-	return HostInfo{ID: r.ID, Name: r.Name, Region: r.Region, Arch: r.Arch, State: r.state(), Chassis: r.Chassis, Networks: r.networks(),
+	return HostInfo{ID: r.ID, Name: r.Name, Region: r.Region, Arch: r.Arch, State: r.state(), Chassis: r.Chassis, Networks: m.networks,
 		OverlayMTU: r.OverlayMTU, VirtType: r.VirtType, Address: r.Address}
 }
 

@@ -184,7 +184,7 @@ func (s *Service) settle(ctx context.Context, results []found) error {
 				r.m.clean = false
 			}
 		}
-		r.m.row = *r.change
+		r.m.set(*r.change)
 	}
 	s.mu.Unlock()
 	if err := s.reload(ctx); err != nil {
@@ -340,7 +340,7 @@ func (s *Service) GatewayChassis(region, network string) []string {
 	var hosts []*member
 	for _, m := range s.order {
 		r := &m.row
-		if r.Region == region && r.Chassis != "" && !r.Down && slices.Contains(r.networks(), network) &&
+		if r.Region == region && r.Chassis != "" && !r.Down && slices.Contains(m.networks, network) &&
 			(r.ReturnedAt == 0 || now-r.ReturnedAt >= gatewayAfter.Microseconds()) {
 			hosts = append(hosts, m)
 		}
@@ -362,7 +362,7 @@ func (s *Service) tellGateways() {
 		if networks[m.row.Region] == nil {
 			networks[m.row.Region] = map[string]bool{}
 		}
-		for _, n := range m.row.networks() {
+		for _, n := range m.networks {
 			networks[m.row.Region][n] = true
 		}
 	}

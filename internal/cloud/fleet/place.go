@@ -282,7 +282,7 @@ func (s *Service) reload(ctx context.Context) error {
 		}
 		// The row read may be older than what this process, which alone writes these, has changed since.
 		row.Down, row.ReturnedAt = m.row.Down, m.row.ReturnedAt
-		m.row = row
+		m.set(row)
 		order = append(order, m)
 		if v := snapshot[row.ComputeSet]; v != nil {
 			v.hosts = append(v.hosts, placement.Host{ID: row.ID, CPUs: row.CPUTotal, CPUsUsed: row.CPUUsed, MemoryMiB: row.MemoryTotal,
@@ -303,7 +303,8 @@ func (s *Service) admit(row hostRow) *member {
 	if old := s.members[row.ID]; old != nil && old.stop != nil {
 		old.stop()
 	}
-	m := &member{id: row.ID, name: row.Name, row: row, link: link, seen: s.Clock.Now()}
+	m := &member{id: row.ID, name: row.Name, link: link, seen: s.Clock.Now()}
+	m.set(row)
 	s.members[row.ID] = m
 	if s.running != nil {
 		s.watch(m)
