@@ -60,9 +60,10 @@ func (c *central) startNorth() {
 	c.nbctl("init")
 }
 
-func (c *central) serve(name string) *exec.Cmd {
-	cmd := c.spawn("ovsdb-server", "--remote=punix:"+c.path(name+".sock"), "--unixctl="+c.path(name+".ctl"),
+func (c *central) serve(name string, more ...string) *exec.Cmd {
+	args := append(more, "--remote=punix:"+c.path(name+".sock"), "--unixctl="+c.path(name+".ctl"),
 		"--pidfile="+c.path(name+".pid"), "--log-file="+c.path(name+".log"), "-vconsole:off", c.path(name+".db"))
+	cmd := c.spawn("ovsdb-server", args...)
 	eventually(c.t, name+" listens", func() error {
 		_, err := os.Stat(c.path(name + ".sock"))
 		return err

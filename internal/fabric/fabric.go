@@ -11,17 +11,27 @@ import (
 
 // Fabric is the network engine: OVN (ovn.go), or a recorder for simulated clouds (memory.go).
 type Fabric interface {
-	// EnsureVPC makes the northbound rows of one VPC equal to v: adds, changes and removes.
+	// EnsureVPC makes the northbound rows of one VPC equal to v: adds, changes
+	// and removes, in one transaction unless more than 2,000 rows differ. What is
+	// as it should be costs no write. The segments of its gateways must be there
+	// (ErrNoSegment); a product that makes no sense is refused (ErrInvalid).
 	EnsureVPC(ctx context.Context, v VPC) error
 	// RemoveVPC removes every row of the VPC. An unknown id is no error.
 	RemoveVPC(ctx context.Context, id string) error
+	// EnsureSegment does for a segment what EnsureVPC does for a VPC. After a
+	// segment was lost and made again, the VPCs on it want ensuring too.
 	EnsureSegment(ctx context.Context, s Segment) error
+	// RemoveSegment removes every row of the segment, unless a VPC has its
+	// gateway there (ErrInUse). An unknown id is no error.
 	RemoveSegment(ctx context.Context, id string) error
 	// Wait returns when the given chassis run what was written before the call, or
-	// with ctx's error. A chassis that OVN does not know, or that is not in the list, is not waited for.
+	// with ctx's error. A chassis that OVN does not know, or that is not in the
+	// list, is not waited for; nor is one that has owed an answer for 10 s, which
+	// is dead and catches up when it is back.
 	Wait(ctx context.Context, chassis []string) error
 	// Present lists the ids of the VPCs and segments that have rows bearing our marker.
 	Present(ctx context.Context) (vpcs, segments []string, err error)
+	// Close ends the connections; no call may follow.
 	Close() error
 }
 
@@ -30,7 +40,7 @@ type VPC struct {
 	ID       string // vpc-...
 	CIDR     netip.Prefix
 	Peers    []netip.Prefix // networks beside CIDR that count as inside (linked VPCs, VPN remotes)
-	MTU      int            // of guests: overlay MTU
+	MTU      int            // of guests: overlay MTU, at least 576
 	Subnets  []Subnet
 	Ports    []Port
 	Gateways []Gateway // at most one a segment
@@ -81,8 +91,8 @@ type EIP struct {
 	SegmentID     string
 	Address       netip.Addr
 	PortID        string
-	BandwidthMbps int
-	Default       bool // the port's default egress
+	BandwidthMbps int  // each way; 0: unlimited
+	Default       bool // the port's default egress; when none of a port's EIPs is, the first by id
 	// Distributed: the port's host has the segment's bridge, so that traffic need not
 	// pass the gateway. The fabric uses it only when the port has exactly one EIP.
 	Distributed bool
