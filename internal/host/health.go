@@ -65,7 +65,7 @@ func (h *Host) Health(ctx context.Context, r *pb.HealthRequest) (*pb.HealthRespo
 	out.OverlayMtu = overlayMTU(out.OverlayIp)
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err == nil {
-		out.MemoryMib = info.Totalram * uint64(info.Unit) >> 20
+		out.MemoryMib = guestMemory(info.Totalram * uint64(info.Unit) >> 20)
 	}
 	out.BootTime = bootTime()
 	var fs unix.Statfs_t
@@ -231,3 +231,8 @@ func (h *Host) List(ctx context.Context, _ *pb.ListRequest) (*pb.ListResponse, e
 	slices.Sort(out.Ports)
 	return out, nil
 }
+
+// guestMemory is what guests may have of a machine's memory, in MiB: all but a sixteenth, at least
+// 512 MiB and at most 8 GiB, for the machine itself and what QEMU takes beside its guests. Memory
+// is never overcommitted, so that nothing else keeps a full host from running out of it.
+func guestMemory(total uint64) uint64 { return total - min(max(total/16, 512), 8192, total) }
