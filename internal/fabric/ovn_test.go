@@ -362,3 +362,47 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// BenchmarkEnsure changes one EIP's bandwidth, and nothing, among 300 VPCs.
+func BenchmarkEnsure(b *testing.B) {
+	c := startCentral(b)
+	f := c.open()
+	ctx := b.Context()
+	must(b, f.EnsureSegment(ctx, bgp))
+	must(b, f.EnsureSegment(ctx, telecom))
+	var v VPC
+	for i := range 300 {
+		v = fullVPC("vpc-a", "10.1")
+		v.ID = fmt.Sprintf("vpc-%d", i)
+		for j := range v.Subnets {
+			v.Subnets[j].ID += fmt.Sprint("-", i)
+			for k := range v.Subnets[j].Routes {
+				v.Subnets[j].Routes[k].ID += fmt.Sprint("-", i)
+			}
+		}
+		for j := range v.Ports {
+			p := &v.Ports[j]
+			p.ID, p.SubnetID, p.UUID = fmt.Sprint(p.ID, "-", i), fmt.Sprint(p.SubnetID, "-", i), portUUID(v.ID, j)
+		}
+		for j := range v.EIPs {
+			v.EIPs[j].ID, v.EIPs[j].PortID = fmt.Sprint(v.EIPs[j].ID, "-", i), fmt.Sprint(v.EIPs[j].PortID, "-", i)
+		}
+		for j := range v.Groups {
+			for k := range v.Groups[j].Members {
+				v.Groups[j].Members[k] += fmt.Sprint("-", i)
+			}
+		}
+		must(b, f.EnsureVPC(ctx, v))
+	}
+	b.Run("one change", func(b *testing.B) {
+		for b.Loop() {
+			v.EIPs[0].BandwidthMbps = v.EIPs[0].BandwidthMbps%100 + 1
+			must(b, f.EnsureVPC(ctx, v))
+		}
+	})
+	b.Run("no change", func(b *testing.B) {
+		for b.Loop() {
+			must(b, f.EnsureVPC(ctx, v))
+		}
+	})
+}
