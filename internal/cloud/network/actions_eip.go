@@ -185,7 +185,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 			Remark: e.Remark, Status: e.State, CreateTime: seconds(e.CreatedAt), UpdateTime: seconds(e.UpdatedAt), ExpireTime: seconds(e.ExpireAt),
 			IP: e.IP, IPVersion: e.IPVersion, BindResourceID: e.BindID, BindResourceName: targets[e.BindID].Name, BindResourceType: e.BindKind,
 			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: mails[e.Company], ProjectID: e.Project,
-			BindTime: seconds(e.BoundAt), Reason: e.Reason, IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: []tagInfo{}}
+			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: []tagInfo{}}
 		if g := segments[e.SegmentID]; g != nil {
 			info.OperatorName, info.OperatorAlias, info.SegmentName = g.Name, g.Name, g.Name
 			if info.HasDefaultRoute = g.Gateway != ""; info.HasDefaultRoute {

@@ -105,7 +105,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 	for _, g := range rows {
 		info := groupInfo{Region: g.Region, RegionAlias: g.Region, CompanyID: g.Company, Email: mails[g.Company], Rule: []ruleInfo{}, ProjectID: g.Project,
 			SGID: g.ID, Name: g.Name, Status: g.State, Remark: g.Remark, CreateTime: seconds(g.CreatedAt), UpdateTime: seconds(g.UpdatedAt),
-			Reason: g.Reason, IsDefault: g.IsDefault, Tags: []tagInfo{}}
+			Reason: why(g.ReasonCode, g.Reason, c.Language), IsDefault: g.IsDefault, Tags: []tagInfo{}}
 		for _, u := range uses {
 			if u.SG == g.ID {
 				info.BindCount, info.ResourceCount = u.Binds, u.Resources

@@ -248,7 +248,8 @@ func (s *Service) beginBind(ctx context.Context, tx bun.Tx, e *EIP, owner Owner,
 		return err
 	}
 	e.BindKind, e.BindID, e.PortID, e.VPCID, e.Egress, e.Reason = owner.Kind, owner.ID, port.ID, port.VPCID, egress, ""
-	return s.move(ctx, tx, e, Bounding, "bind_kind", "bind_id", "port_id", "vpc_id", "egress", "reason")
+	e.ReasonCode = 0
+	return s.move(ctx, tx, e, Bounding, "bind_kind", "bind_id", "port_id", "vpc_id", "egress", "reason", "reason_code")
 }
 
 // lockPort reads a port and keeps others from binding to it until the transaction ends.
@@ -324,7 +325,7 @@ func (s *Service) SettleBindTx(ctx context.Context, tx bun.Tx, eipID string) err
 		return err
 	}
 	e.BoundAt = s.Clock.Micros()
-	return s.move(ctx, tx, e, Bound, "bound_at", "reason")
+	return s.move(ctx, tx, e, Bound, "bound_at")
 }
 
 // UndoBindTx makes a Bounding EIP Unbounding: its binding failed. Then: SyncVPC, SettleUnbindTx.

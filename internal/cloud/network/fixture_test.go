@@ -42,11 +42,14 @@ type hosts struct {
 func (h *hosts) HostInfo(id string) (fleet.HostInfo, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if id == "" {
+		return fleet.HostInfo{}, false
+	}
 	state := fleet.Available
 	if h.down[id] {
 		state = fleet.Down
 	}
-	return fleet.HostInfo{ID: id, State: state, Chassis: "chassis-of-" + id, Networks: []string{"provider"}}, id != ""
+	return fleet.HostInfo{ID: id, State: state, Chassis: "chassis-of-" + id, Networks: []string{"provider"}}, true
 }
 func (h *hosts) OverlayMTU(string) int     { return 1442 }
 func (h *hosts) OnGateways(f func(string)) { h.changed = f }

@@ -60,7 +60,7 @@ func (s *Service) addRules(ctx context.Context, tx bun.Tx, g *Group, rules []rul
 		to = Updating
 	}
 	now := s.Clock.Micros()
-	ok, err := changed(tx.NewUpdate().Model((*Group)(nil)).Set("state = ?", to).Set("reason = ''").Set("updated_at = ?", now).Set("generation = generation + 1").
+	ok, err := changed(tx.NewUpdate().Model((*Group)(nil)).Set("state = ?", to).Set("reason_code = 0").Set("reason = ''").Set("updated_at = ?", now).Set("generation = generation + 1").
 		Where("id = ? AND generation = ?", g.ID, g.Generation).Exec(ctx))
 	if err != nil {
 		return false, err
@@ -92,9 +92,10 @@ func inUse(ctx context.Context, idb bun.IDB, group string) (bool, error) {
 	return idb.NewSelect().Model((*Port)(nil)).Where("(inner_sg = ? OR outer_sg = ?) AND kept = ?", group, group, false).Exists(ctx)
 }
 
-// settleGroup makes an Updating group Available.
-func (s *Service) settleGroup(ctx context.Context, tx bun.Tx, id, reason string) error {
-	_, err := tx.NewUpdate().Model((*Group)(nil)).Set("state = ?", Available).Set("reason = ?", reason).Set("updated_at = ?", s.Clock.Micros()).
+// settleGroup makes an Updating group Available. cause says why its new rules were taken back.
+func (s *Service) settleGroup(ctx context.Context, tx bun.Tx, id string, cause error) error {
+	code, detail := explanation(cause)
+	_, err := tx.NewUpdate().Model((*Group)(nil)).Set("state = ?", Available).Set("reason_code = ?", code).Set("reason = ?", detail).Set("updated_at = ?", s.Clock.Micros()).
 		Set("generation = generation + 1").Where("id = ? AND state = ?", id, Updating).Exec(ctx)
 	return err
 }

@@ -77,6 +77,7 @@ type Service struct {
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.
 func New(d Deps) *Service {
 	s := &Service{Deps: d, targets: make(map[string]Target)}
+	s.syncs.call = s.syncVPC
 	s.mend = clock.NewLoop(d.Clock, "network", mendEvery, s.reconcile)
 	s.gateways = clock.NewLoop(d.Clock, "gateways", mendEvery, s.syncGateways)
 	d.Identity.OnTenant(s.furnish)

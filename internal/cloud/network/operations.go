@@ -41,7 +41,7 @@ func (s *Service) register() {
 			if err := s.SettleUnbindTx(ctx, tx, c.EIP); err != nil {
 				return err
 			}
-			return s.explain(ctx, tx, c.EIP, "binding failed", cause)
+			return explain(ctx, tx, c.EIP, cause)
 		},
 	})
 	s.unbind = workflow.Register(s.Engine, workflow.Definition[eipChange]{
@@ -57,7 +57,7 @@ func (s *Service) register() {
 			if err := s.SettleBindTx(ctx, tx, c.EIP); err != nil {
 				return err
 			}
-			return s.explain(ctx, tx, c.EIP, "unbinding failed", cause)
+			return explain(ctx, tx, c.EIP, cause)
 		},
 	})
 	s.update = workflow.Register(s.Engine, workflow.Definition[groupChange]{
@@ -65,12 +65,14 @@ func (s *Service) register() {
 		Steps: []workflow.Step[groupChange]{{
 			Name: "program", Do: s.programGroup, Undo: s.undoRules, Deadline: programTimeout,
 		}},
-		Settle: func(ctx context.Context, tx bun.Tx, c *groupChange) error { return s.settleGroup(ctx, tx, c.Group, "") },
+		Settle: func(ctx context.Context, tx bun.Tx, c *groupChange) error {
+			return s.settleGroup(ctx, tx, c.Group, nil)
+		},
 		Abort: func(ctx context.Context, tx bun.Tx, c *groupChange, cause error) error {
 			if err := deleteRules(ctx, tx, c); err != nil {
 				return err
 			}
-			return s.settleGroup(ctx, tx, c.Group, "adding rules failed: "+retcode.Message(cause, retcode.English))
+			return s.settleGroup(ctx, tx, c.Group, cause)
 		},
 	})
 }
@@ -139,8 +141,9 @@ func (s *Service) rebind(ctx context.Context, tx bun.Tx, id string) error {
 }
 
 // explain notes for the tenant why a change was taken back.
-func (s *Service) explain(ctx context.Context, tx bun.Tx, eip, what string, cause error) error {
-	_, err := tx.NewRaw("UPDATE eip SET reason = ? WHERE id = ?", what+": "+retcode.Message(cause, retcode.English), eip).Exec(ctx)
+func explain(ctx context.Context, tx bun.Tx, eip string, cause error) error {
+	code, detail := explanation(cause)
+	_, err := tx.NewRaw("UPDATE eip SET reason_code = ?, reason = ? WHERE id = ?", code, detail, eip).Exec(ctx)
 	return err
 }
 

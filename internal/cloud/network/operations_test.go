@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -399,19 +400,23 @@ func TestGatewaysMove(t *testing.T) {
 	if got := chassis(); len(got) != 3 {
 		t.Fatalf("gateways on %v", got)
 	}
-	first := chassis()[0]
-	f.hosts.mu.Lock()
-	f.hosts.gateways = nil
-	for _, c := range []string{"a", "b", "c"} {
-		if c != first {
-			f.hosts.gateways = append(f.hosts.gateways, c)
-		}
+	alive := func(chassis ...string) {
+		f.hosts.mu.Lock()
+		f.hosts.gateways = chassis
+		f.hosts.mu.Unlock()
+		f.hosts.changed(region)
 	}
-	f.hosts.mu.Unlock()
-	f.hosts.changed(region)
+	first := chassis()[0]
+	alive(slices.DeleteFunc([]string{"a", "b", "c"}, func(c string) bool { return c == first })...)
 	until(t, "the gateway leaves the dead host", func() bool {
 		got := chassis()
-		return len(got) == 2 && got[0] != first && got[1] != first
+		return len(got) == 2 && !slices.Contains(got, first)
+	})
+	second := chassis()[0]
+	alive("a", "b", "c")
+	until(t, "the host that returned is there for the next time", func() bool {
+		got := chassis()
+		return len(got) == 3 && got[0] == second
 	})
 	cancel()
 	<-done

@@ -122,6 +122,7 @@ type EIP struct {
 	State      string `bun:"state"`
 	Listed     bool   `bun:"listed"`
 	Reason     string `bun:"reason"`
+	ReasonCode int    `bun:"reason_code"`
 	BindKind   string `bun:"bind_kind"`
 	BindID     string `bun:"bind_id"`
 	PortID     string `bun:"port_id"`
@@ -149,6 +150,7 @@ type Group struct {
 	IsDefault  bool   `bun:"is_default"`
 	State      string `bun:"state"`
 	Reason     string `bun:"reason"`
+	ReasonCode int    `bun:"reason_code"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
 	Generation int64  `bun:"generation"`
@@ -164,6 +166,7 @@ type gatewayRow struct {
 	Num       int64  `bun:"num"`
 	MAC       string `bun:"mac"`
 	Uses      int64  `bun:"uses"`
+	Chassis   string `bun:"chassis"`
 	CreatedAt int64  `bun:"created_at"`
 }
 
@@ -182,6 +185,23 @@ type ruleRow struct {
 	Remark    string `bun:"remark"`
 	CreatedAt int64  `bun:"created_at"`
 	UpdatedAt int64  `bun:"updated_at"`
+}
+
+// why is the reason of a change that was taken back, as the tenant reads it.
+func why(code int, detail, language string) string {
+	m := retcode.Code(code).Message(language)
+	if m != "" && detail != "" {
+		m += ": " + detail
+	}
+	return m
+}
+
+// explanation is the code and the detail that a row keeps of a cause.
+func explanation(cause error) (code int, detail string) {
+	if e := new(retcode.Error); errors.As(cause, &e) {
+		detail = e.Detail()
+	}
+	return int(retcode.Of(cause)), detail
 }
 
 // one tells whether a read of one row found it.

@@ -27,9 +27,10 @@ const (
 	mendEvery    = 30 * time.Second
 )
 
-// queue runs a function for a key, one run at a time. Callers that come while one is under way share
+// queue calls a function for a key, one call at a time. Callers that come while one is under way share
 // the next: it begins after they came, so it sees what they wrote.
 type queue struct {
+	call func(ctx context.Context, key string) error
 	mu   sync.Mutex
 	runs map[string]*run // by key: the one under way
 }
@@ -40,7 +41,7 @@ type run struct {
 	next *run
 }
 
-func (q *queue) do(ctx context.Context, key string, f func(context.Context) error) error {
+func (q *queue) do(ctx context.Context, key string) error {
 	q.mu.Lock()
 	r := q.runs[key]
 	switch {
@@ -50,7 +51,7 @@ func (q *queue) do(ctx context.Context, key string, f func(context.Context) erro
 			q.runs = make(map[string]*run)
 		}
 		q.runs[key] = r
-		go q.work(key, r, f)
+		go q.work(key, r)
 	case r.next == nil:
 		r.next = &run{done: make(chan struct{})}
 		r = r.next
@@ -66,10 +67,10 @@ func (q *queue) do(ctx context.Context, key string, f func(context.Context) erro
 	}
 }
 
-func (q *queue) work(key string, r *run, f func(context.Context) error) {
+func (q *queue) work(key string, r *run) {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
-		r.err = f(ctx)
+		r.err = q.call(ctx, key)
 		cancel()
 		close(r.done)
 		q.mu.Lock()
@@ -90,26 +91,28 @@ func (s *Service) SyncVPC(ctx context.Context, vpcID string) error {
 	if database.InTransaction(ctx) {
 		return database.ErrNested
 	}
-	return s.syncs.do(ctx, vpcID, func(ctx context.Context) error {
-		v, err := s.load(ctx, vpcID)
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", vpcID, err)
-		}
-		if v == nil {
-			err = s.Fabric.RemoveVPC(ctx, vpcID)
-		} else {
+	return s.syncs.do(ctx, vpcID)
+}
+
+func (s *Service) syncVPC(ctx context.Context, vpcID string) error {
+	v, err := s.load(ctx, vpcID)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", vpcID, err)
+	}
+	if v == nil {
+		err = s.Fabric.RemoveVPC(ctx, vpcID)
+	} else {
+		err = s.Fabric.EnsureVPC(ctx, *v)
+	}
+	if errors.Is(err, fabric.ErrNoSegment) { // not mended yet since the start, or somebody removed it
+		if err = s.ensureSegments(ctx, v); err == nil {
 			err = s.Fabric.EnsureVPC(ctx, *v)
 		}
-		if errors.Is(err, fabric.ErrNoSegment) { // not mended yet since the start, or somebody removed it
-			if err = s.ensureSegments(ctx, v); err == nil {
-				err = s.Fabric.EnsureVPC(ctx, *v)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("programming %s: %w", vpcID, err)
-		}
-		return nil
-	})
+	}
+	if err != nil {
+		return fmt.Errorf("programming %s: %w", vpcID, err)
+	}
+	return nil
 }
 
 // load builds a VPC from its rows; nil when it is unknown or has no port in use. The rows are read one
@@ -232,7 +235,10 @@ func (s *Service) loadEIPs(ctx context.Context, db bun.IDB, region string, v *fa
 		if segment == nil {
 			continue
 		}
-		gateway := fabric.Gateway{SegmentID: g.SegmentID, MAC: g.MAC, Chassis: spread(v.ID, s.Fleet.GatewayChassis(region, segment.Network))}
+		gateway := fabric.Gateway{SegmentID: g.SegmentID, MAC: g.MAC}
+		if gateway.Chassis, err = s.carriers(ctx, g, s.Fleet.GatewayChassis(region, segment.Network)); err != nil {
+			return err
+		}
 		cidr, err := netip.ParsePrefix(segment.CIDR)
 		if err != nil {
 			return err
@@ -262,8 +268,24 @@ func (s *Service) loadEIPs(ctx context.Context, db bun.IDB, region string, v *fa
 	return nil
 }
 
+// carriers orders the chassis that may carry a gateway. The first stays first as long as it lives; the
+// choice is noted in the gateway's row, so that it outlives the controller.
+func (s *Service) carriers(ctx context.Context, g gatewayRow, alive []string) ([]string, error) {
+	chassis := spread(g.VPCID, alive)
+	if len(chassis) == 0 {
+		return nil, nil
+	}
+	if i := slices.Index(chassis, g.Chassis); i >= 0 {
+		return slices.Insert(slices.Delete(chassis, i, i+1), 0, g.Chassis), nil
+	}
+	return chassis, s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewRaw("UPDATE gateway SET chassis = ? WHERE vpc_id = ? AND segment_id = ?", chassis[0], g.VPCID, g.SegmentID).Exec(ctx)
+		return err
+	})
+}
+
 // spread orders chassis differently for each VPC (rendezvous hashing), so that gateways are shared out
-// and few move when one comes or goes.
+// and those of a dead host go to different ones.
 func spread(vpcID string, chassis []string) []string {
 	weight := func(c string) uint64 {
 		h := fnv.New64a()

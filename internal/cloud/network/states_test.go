@@ -1,0 +1,50 @@
+package network
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// TestStates holds every cell of the table against what decisions 9 and 11 say, written down once more by rule.
+func TestStates(t *testing.T) {
+	if len(eipVerdict) != len(eipStates) {
+		t.Errorf("%d states are judged, there are %d", len(eipVerdict), len(eipStates))
+	}
+	for _, s := range eipStates {
+		for _, v := range eipVerbs {
+			want := retcode.InvalidResourceState
+			switch {
+			case s == Released:
+				want = retcode.ResourceTerminated
+			case v == verbRollback && s == Deleted, v == verbTerminate && s == Deleted:
+				want = proceed
+			case v == verbTerminate && s == Releasing:
+				want = repeat
+			case v == verbTerminate && s == Bound, v == verbRelease && s == Bound:
+				want = retcode.EIPStillBound
+			case v == verbTerminate:
+				want = retcode.InvalidResourceBizState
+			case v == verbRollback && s != Releasing:
+				want = retcode.ResourceAlreadyEnabled
+			case v == verbRollback:
+			case s == Deleted, s == Releasing:
+				want = retcode.ResourceDeleted
+			case s == Free && (v == verbBind || v == verbBindOther || v == verbRelease), s == Bound && v == verbUnbind:
+				want = proceed
+			case (s == Bounding || s == Bound) && v == verbBind, s == Unbounding && v == verbUnbind:
+				want = repeat
+			}
+			if got := judge(s, v); got != want {
+				t.Errorf("%s of an EIP that is %s: %d, want %d", v, s, got, want)
+			}
+		}
+	}
+	if judge("Lost", verbBind) != retcode.ServiceError || judge(Free, "Paint") != retcode.ServiceError {
+		t.Error("an unknown state or action is judged")
+	}
+	if table := StatesTable(); strings.Count(table, "\n") != len(eipStates)+2 || !strings.Contains(table, "| `Bound` | 0 | 202 | yes | 202 | 8009 | 203 | 8009 |") {
+		t.Errorf("the table for people:\n%s", table)
+	}
+}
