@@ -59,7 +59,7 @@ func fromWire(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	var ce *connect.Error
-	if !errors.As(err, &ce) {
+	if !errors.As(err, &ce) || !connect.IsWireError(err) { // the host did not say it: the connection did
 		return &wireError{ErrUnavailable, err.Error()}
 	}
 	text := strings.TrimSpace(ce.Message())
