@@ -96,6 +96,7 @@ type execution struct {
 	step    string // under way
 	shown   string // state and step as the row says
 	since   time.Time
+	given   time.Time // when DBOS had it; zero before
 	done    chan struct{}
 }
 
@@ -396,6 +397,9 @@ func (e *Engine) begin(l *launch, x *execution) {
 		e.mu.Unlock()
 		_, err = dbos.RunWorkflow(l.dbos, l.run, x.id, dbos.WithWorkflowID(x.id))
 		if err == nil {
+			e.mu.Lock()
+			x.given = time.Now()
+			e.mu.Unlock()
 			return // it runs, or its row was there already: then recovery or the sweep care
 		}
 	}
@@ -457,7 +461,7 @@ func (e *Engine) sweep(ctx context.Context) {
 			start = append(start, op.ID)
 		case x.claimed:
 			x.cancel = x.cancel || op.Cancel
-		case time.Since(x.since) > reviveAfter:
+		case !x.given.IsZero() && time.Since(x.given) > reviveAfter:
 			idle = append(idle, x)
 		}
 	}
@@ -485,11 +489,17 @@ func (e *Engine) revive(x *execution) {
 			status = s.Status
 		}
 	}
+	e.mu.Lock()
+	claimed, given := x.claimed, x.given
+	e.mu.Unlock()
+	if claimed {
+		return // it began while we looked
+	}
 	switch {
 	case err != nil && !errors.Is(err, dbos.ErrNonExistentWorkflow):
 		e.log.Warn("sweep", "operation", x.id, "error", err)
 		return
-	case status == dbos.WorkflowStatusPending || status == dbos.WorkflowStatusEnqueued && time.Since(x.since) > 10*reviveAfter:
+	case status == dbos.WorkflowStatusPending || status == dbos.WorkflowStatusEnqueued && time.Since(given) > 10*reviveAfter:
 		e.relaunch(l.ctx, "the workflow of "+x.id+" does not run")
 	case status == dbos.WorkflowStatusEnqueued:
 		return // about to run
