@@ -208,6 +208,9 @@ func (s *Service) beginBind(ctx context.Context, tx bun.Tx, e *EIP, owner Owner,
 	if e.ExpireAt != 0 && e.ExpireAt <= now {
 		return retcode.ResourceExpired.Errorf("%s has expired, renew it first", e.ID)
 	}
+	if err := (&pool{table: "segment", id: e.SegmentID}).lock(ctx, tx); err != nil {
+		return err
+	}
 	port, err := lockPort(ctx, tx, portID)
 	if err != nil {
 		return err
@@ -276,37 +279,34 @@ func (s *Service) move(ctx context.Context, tx bun.Tx, e *EIP, to string, column
 }
 
 // useGateway counts one more EIP on the VPC's router on a segment, and makes the router for the first: 8004.
+// The caller holds the segment's pool, so that nobody else makes it meanwhile.
 func (s *Service) useGateway(ctx context.Context, tx bun.Tx, vpcID string, segment *Segment) error {
-	for {
-		ok, err := changed(tx.NewRaw("UPDATE gateway SET uses = uses + 1 WHERE vpc_id = ? AND segment_id = ?", vpcID, segment.ID).Exec(ctx))
-		if err != nil || ok {
-			return err
-		}
-		p, err := segment.pool()
-		if err != nil {
-			return err
-		}
-		num, err := p.take(ctx, tx, ofGateway, vpcID)
-		if errors.Is(err, errExhausted) {
-			return retcode.IPInsufficient.Errorf("segment %s has no address left for the router of %s", segment.Name, vpcID)
-		}
-		if err != nil {
-			return err
-		}
-		ok, err = changed(tx.NewInsert().Model(&gatewayRow{VPCID: vpcID, SegmentID: segment.ID, IP: nth(p.cidr, num).String(), Num: num,
-			MAC: newMAC(), Uses: 1, CreatedAt: s.Clock.Micros()}).On("CONFLICT (vpc_id, segment_id) DO NOTHING").Exec(ctx))
-		if err != nil || ok {
-			return err
-		}
-		// Somebody made it meanwhile.
-		if err := p.give(ctx, tx, num, ofGateway, vpcID); err != nil {
-			return err
-		}
+	ok, err := changed(tx.NewRaw("UPDATE gateway SET uses = uses + 1 WHERE vpc_id = ? AND segment_id = ?", vpcID, segment.ID).Exec(ctx))
+	if err != nil || ok {
+		return err
 	}
+	p, err := segment.pool()
+	if err != nil {
+		return err
+	}
+	num, err := p.take(ctx, tx, ofGateway, vpcID)
+	if errors.Is(err, errExhausted) {
+		return retcode.IPInsufficient.Errorf("segment %s has no address left for the router of %s", segment.Name, vpcID)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tx.NewInsert().Model(&gatewayRow{VPCID: vpcID, SegmentID: segment.ID, IP: nth(p.cidr, num).String(), Num: num,
+		MAC: newMAC(), Uses: 1, CreatedAt: s.Clock.Micros()}).Exec(ctx)
+	return err
 }
 
 // leaveGateway counts one EIP less; the last one takes the router away and frees its address.
 func (s *Service) leaveGateway(ctx context.Context, tx bun.Tx, vpcID, segmentID string) error {
+	p := &pool{table: "segment", id: segmentID}
+	if err := p.lock(ctx, tx); err != nil {
+		return err
+	}
 	var uses, num int64
 	found, err := one(tx.NewRaw("UPDATE gateway SET uses = uses - 1 WHERE vpc_id = ? AND segment_id = ? RETURNING uses, num", vpcID, segmentID).Scan(ctx, &uses, &num))
 	if err != nil || !found || uses > 0 {
@@ -315,7 +315,7 @@ func (s *Service) leaveGateway(ctx context.Context, tx bun.Tx, vpcID, segmentID 
 	if _, err := tx.NewRaw("DELETE FROM gateway WHERE vpc_id = ? AND segment_id = ?", vpcID, segmentID).Exec(ctx); err != nil {
 		return err
 	}
-	return (&pool{table: "segment", id: segmentID}).give(ctx, tx, num, ofGateway, vpcID)
+	return p.give(ctx, tx, num, ofGateway, vpcID)
 }
 
 // SettleBindTx makes a Bounding EIP Bound.

@@ -160,10 +160,16 @@ func (p *pool) insert(ctx context.Context, tx bun.Tx, num int64, kind, owner str
 		p.id, num, kind, owner).Exec(ctx))
 }
 
+// lock keeps others out of the pool until the transaction ends. Whoever will need the pool takes it before
+// rows that others hold when they come for it: else two transactions could wait for each other.
+func (p *pool) lock(ctx context.Context, tx bun.Tx) error {
+	_, err := tx.NewRaw("UPDATE ? SET used = used WHERE id = ?", bun.Ident(p.table), p.id).Exec(ctx)
+	return err
+}
+
 // give frees an offset if the owner has it. Giving twice is no error.
 func (p *pool) give(ctx context.Context, tx bun.Tx, num int64, kind, owner string) error {
-	// The pool's row first, as in take: else two transactions could wait for each other.
-	if _, err := tx.NewRaw("UPDATE ? SET used = used WHERE id = ?", bun.Ident(p.table), p.id).Exec(ctx); err != nil {
+	if err := p.lock(ctx, tx); err != nil {
 		return err
 	}
 	ok, err := changed(tx.NewRaw("DELETE FROM address WHERE pool = ? AND num = ? AND owner_kind = ? AND owner_id = ?",

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -46,5 +47,16 @@ func TestStates(t *testing.T) {
 	}
 	if table := StatesTable(); strings.Count(table, "\n") != len(eipStates)+2 || !strings.Contains(table, "| `Bound` | 0 | 202 | yes | 202 | 8009 | 203 | 8009 |") {
 		t.Errorf("the table for people:\n%s", table)
+	}
+}
+
+// TestStatesAreDocumented holds docs/network.md against the table.
+func TestStatesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/network.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), StatesTable()) {
+		t.Errorf("docs/network.md lacks the table:\n%s", StatesTable())
 	}
 }
