@@ -79,11 +79,11 @@ type Deps struct {
 	PasswordCost *argon2id.Params
 }
 
-// Keys in the cache, and how long one is believed before the database is asked again: the time
-// after which a change made by another controller is felt.
+// Keys and tenants in the caches, and how long one is believed before the database is asked again: the
+// time after which a change made by another controller is felt.
 const (
-	cachedKeys = 10_000
-	keyAge     = 10 * time.Second
+	cached   = 10_000
+	believed = 10 * time.Second
 )
 
 type cachedKey struct {
@@ -91,11 +91,17 @@ type cachedKey struct {
 	read       time.Time
 }
 
+type cachedTenant struct {
+	Tenant
+	read time.Time
+}
+
 // Service is identity: it fulfils action.Authenticator.
 type Service struct {
 	Deps
 	hooks []TenantHook
 	keys  *lru.Cache[string, cachedKey]
+	known *lru.Cache[int64, cachedTenant]
 }
 
 // New prepares the service; hooks are added before Bootstrap.
@@ -103,11 +109,10 @@ func New(d Deps) *Service {
 	if d.PasswordCost == nil {
 		d.PasswordCost = &argon2id.Params{Memory: 64 << 10, Iterations: 3, Parallelism: 4, SaltLength: 16, KeyLength: 32}
 	}
-	keys, err := lru.New[string, cachedKey](cachedKeys)
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return &Service{Deps: d, keys: keys}
+	// New fails only for a size below 1.
+	keys, _ := lru.New[string, cachedKey](cached)
+	known, _ := lru.New[int64, cachedTenant](cached)
+	return &Service{Deps: d, keys: keys, known: known}
 }
 
 // OnTenant adds a hook that furnishes every new tenant (default VPC, ...).
@@ -115,7 +120,7 @@ func (s *Service) OnTenant(h TenantHook) { s.hooks = append(s.hooks, h) }
 
 // Key returns the credential of a public key; nil when unknown. Known keys are cached for a few seconds.
 func (s *Service) Key(ctx context.Context, publicKey string) (*action.Credential, error) {
-	if k, ok := s.keys.Get(publicKey); ok && time.Since(k.read) < keyAge {
+	if k, ok := s.keys.Get(publicKey); ok && time.Since(k.read) < believed {
 		return k.credential, nil
 	}
 	c, err := s.readKey(ctx, publicKey)
@@ -144,7 +149,7 @@ func (s *Service) Tenant(ctx context.Context, company int64) (*Tenant, error) {
 	return &tenants[0], nil
 }
 
-// Emails returns the main accounts' login names of the given tenants, in one query. Unknown ids are left out.
+// Emails returns the main accounts' login names of the given tenants, in one query at most. Unknown ids are left out.
 func (s *Service) Emails(ctx context.Context, companies []int64) (map[int64]string, error) {
 	tenants, err := s.tenants(ctx, companies)
 	if err != nil {
