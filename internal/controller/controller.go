@@ -124,6 +124,7 @@ type Controller struct {
 	registry  *prometheus.Registry
 	lost      chan error
 	ready     atomic.Bool
+	started   bool // the engine
 	close     []func() error // in reverse order
 }
 
@@ -268,11 +269,8 @@ func (c *Controller) start(ctx context.Context) error {
 	if err := c.Engine.Start(ctx); err != nil {
 		return err
 	}
-	c.close = append(c.close, func() error {
-		stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-		defer cancel()
-		return c.Engine.Stop(stop)
-	})
+	c.started = true
+	c.close = append(c.close, c.stopEngine)
 	if err := c.bootstrap(ctx); err != nil {
 		return fmt.Errorf("first start: %w", err)
 	}
@@ -386,9 +384,23 @@ func (c *Controller) Run(ctx context.Context) error {
 			s.Close()
 		}
 	}
+	// Running steps may wait for what the loops see, so these end last.
+	end = errors.Join(end, c.stopEngine())
 	cancel()
 	loops.Wait()
 	return errors.Join(end, c.Close())
+}
+
+// stopEngine waits a while for running steps and gives the lease back. What is unfinished goes on at
+// the next start.
+func (c *Controller) stopEngine() error {
+	if !c.started {
+		return nil
+	}
+	c.started = false
+	stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	return c.Engine.Stop(stop)
 }
 
 // Close gives back what New took. Run calls it when it ends.
