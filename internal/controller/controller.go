@@ -124,7 +124,7 @@ type Controller struct {
 	registry  *prometheus.Registry
 	lost      chan error
 	ready     atomic.Bool
-	started   bool // the engine
+	started   bool           // the engine
 	close     []func() error // in reverse order
 }
 
