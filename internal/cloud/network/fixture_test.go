@@ -63,7 +63,7 @@ func (f *fixture) Emails(context.Context, []int64) (map[int64]string, error) { r
 func (f *fixture) OnTenant(h identity.TenantHook)                            { f.hooks = append(f.hooks, h) }
 
 // newFixture makes a network with one tenant and a segment of 198.51.100.0/28.
-func newFixture(t *testing.T, db *database.DB) *fixture {
+func newFixture(t testing.TB, db *database.DB) *fixture {
 	t.Helper()
 	ctx := context.Background()
 	now := clock.New()
@@ -88,7 +88,7 @@ func newFixture(t *testing.T, db *database.DB) *fixture {
 }
 
 // transact runs fn and fails the test when it does.
-func (f *fixture) transact(t *testing.T, fn func(ctx context.Context, tx bun.Tx) error) {
+func (f *fixture) transact(t testing.TB, fn func(ctx context.Context, tx bun.Tx) error) {
 	t.Helper()
 	if err := f.DB.Transact(context.Background(), fn); err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func (f *fixture) refuse(t *testing.T, code retcode.Code, fn func(ctx context.Co
 }
 
 // network reads the tenant's default VPC, subnet and group.
-func (f *fixture) network(t *testing.T) (v VPC, n Subnet, g Group) {
+func (f *fixture) network(t testing.TB) (v VPC, n Subnet, g Group) {
 	t.Helper()
 	ctx := context.Background()
 	for _, model := range []any{&v, &n, &g} {

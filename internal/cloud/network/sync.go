@@ -22,8 +22,9 @@ import (
 
 const (
 	syncTimeout  = 30 * time.Second // of one run
-	waitTimeout  = 5 * time.Second  // for hosts to follow
-	syncsAtATime = 4                // VPCs at once in the reconciler
+	gatherAtMost = 25 * time.Millisecond
+	waitTimeout  = 5 * time.Second // for hosts to follow
+	syncsAtATime = 4               // VPCs at once in the reconciler
 	mendEvery    = 30 * time.Second
 )
 
@@ -69,16 +70,23 @@ func (q *queue) do(ctx context.Context, key string) error {
 
 func (q *queue) work(key string, r *run) {
 	for {
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
 		r.err = q.call(ctx, key)
 		cancel()
 		close(r.done)
 		q.mu.Lock()
-		if r = r.next; r == nil {
+		if r.next == nil {
 			delete(q.runs, key)
 			q.mu.Unlock()
 			return
 		}
+		q.mu.Unlock()
+		// Under load the next run gathers callers for as long as the last one took: a large VPC that
+		// changes all the time shall not keep a processor to itself.
+		time.Sleep(min(time.Since(began), gatherAtMost))
+		q.mu.Lock()
+		r = r.next
 		q.runs[key] = r
 		q.mu.Unlock()
 	}
@@ -124,7 +132,8 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		return nil, err
 	}
 	var ports []Port
-	if err := db.NewSelect().Model(&ports).Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&ports).Column("id", "uuid", "subnet_id", "mac", "ip", "hostname", "inner_sg", "outer_sg", "host_id").
+		Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
 		return nil, err
 	}
 	if len(ports) == 0 {
