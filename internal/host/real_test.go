@@ -575,4 +575,3 @@ func (w *watching) until(what string, ok func(*pb.Domain) bool) {
 		}
 	}
 }
-

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -188,7 +189,15 @@ func (h *Host) resync(l *libvirt.Libvirt) error {
 	if err != nil {
 		return virtError(err)
 	}
+	here := map[string]bool{}
+	defer func() {
+		h.fence.forget(func(id string) bool {
+			_, err := os.Stat(h.volumePath(id))
+			return err == nil || here[id]
+		})
+	}()
 	for _, dom := range doms {
+		here[dom.Name] = true
 		h.resume(l, dom)
 		if d := h.tell(l, dom); d.GetAgentConnected() {
 			h.deliverLater(l, dom.Name)

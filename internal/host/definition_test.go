@@ -1,0 +1,276 @@
+package host
+
+import (
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs; got:\n%s", name, got)
+	}
+}
+
+// sample is a specification that is right in everything.
+func sample() *pb.DomainSpec {
+	return &pb.DomainSpec{
+		Id: "vm-abcdefghijklmn", Uuid: "0d6f4a52-8c1e-4b57-9a34-6f1d2e3c4b5a", Cpus: 2, MemoryMib: 1024,
+		Disks: []*pb.DomainDisk{
+			{VolumeId: "disk-aaaaaaaaaaaaaa", Target: "vda", BootOrder: 1},
+			{VolumeId: "disk-bbbbbbbbbbbbbb", Target: "vdb"},
+		},
+		Nics: []*pb.DomainNIC{{PortUuid: "5f2d4c6e-3b1a-4f7e-9c55-0a1b2c3d4e5f", Mac: "52:54:00:12:34:56", Mtu: 1442, PortId: "nic-aaaaaaaaaaaaaa"}},
+		Seed: &pb.Seed{InstanceId: "vm-abcdefghijklmn", Hostname: "web-1", LoginUser: "debian",
+			HashedPassword: "$6$saltsaltsalt$" + strings.Repeat("a", 86), SshKeys: []string{"ssh-ed25519 AAAAC3Nz ann: <a&b>"},
+			MountData: "/dev/vdb"},
+		Power: pb.Power_POWER_RUNNING,
+	}
+}
+
+func sampleSettings(virtType, datapath string) settings {
+	return settings{
+		virtType: virtType, datapath: datapath, bridge: "br-int", diskCache: "none",
+		seed: "/data/seeds/vm-abcdefghijklmn.iso", console: "/data/consoles/vm-abcdefghijklmn.log",
+		disks: []disk{
+			{path: "/data/volumes/disk-aaaaaaaaaaaaaa.qcow2", backing: "/data/images/0123.qcow2", backingFormat: "qcow2"},
+			{path: "/data/volumes/disk-bbbbbbbbbbbbbb.qcow2"},
+		},
+		marker: marker{ID: "vm-abcdefghijklmn", Generation: 3, Restart: 1, Spec: "5bec"},
+	}
+}
+
+func TestDefinition(t *testing.T) {
+	for name, set := range map[string]settings{
+		"domain-tcg-netdev.xml": sampleSettings(VirtQEMU, DatapathNetdev),
+		"domain-kvm-system.xml": sampleSettings(VirtKVM, DatapathSystem),
+	} {
+		x, err := define(sample(), set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := x.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, text+"\n")
+		again := &libvirtxml.Domain{}
+		if err := again.Unmarshal(text); err != nil {
+			t.Fatal(err)
+		}
+		m := readMarker(again)
+		if m == nil || m.Generation != 3 || m.Restart != 1 || m.Spec != "5bec" {
+			t.Errorf("the marker reads back as %+v", m)
+		}
+	}
+}
+
+// Somebody else's metadata, or our marker in another domain's, is not ours.
+func TestMarkerOfOthers(t *testing.T) {
+	for _, text := range []string{
+		"", "<a/>", `<domain id="vm-a"/>`, `<domain xmlns="http://example.org/" id="vm-a"/>`,
+		`<domain xmlns="` + markerNamespace + `" id="vm-b" generation="1" restart="0" spec=""/>`,
+		`<domain xmlns="` + markerNamespace + `" id="vm-a" generation="many"/>`, `<domain xmlns="` + markerNamespace + `"`,
+	} {
+		if m := readMarker(&libvirtxml.Domain{Name: "vm-a", Metadata: &libvirtxml.DomainMetadata{XML: text}}); m != nil {
+			t.Errorf("%q counts as ours: %+v", text, m)
+		}
+	}
+	both := `<x xmlns="http://example.org/"><domain xmlns="` + markerNamespace + `" id="vm-a" generation="9" restart="0" spec=""/></x>` +
+		`<domain xmlns="` + markerNamespace + `" id="vm-a" generation="1" restart="0" spec=""/>`
+	if m := readMarker(&libvirtxml.Domain{Name: "vm-a", Metadata: &libvirtxml.DomainMetadata{XML: both}}); m == nil || m.Generation != 1 {
+		t.Errorf("beside another's: %+v", m)
+	}
+}
+
+// What a definition leaves in place when it is replaced.
+func TestHardwareStays(t *testing.T) {
+	old, err := define(sample(), sampleSettings(VirtQEMU, DatapathNetdev))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.OS.Type.Machine = "pc-q35-7.2"
+	bus := uint(4)
+	old.Devices.Interfaces[0].Address = &libvirtxml.DomainAddress{PCI: &libvirtxml.DomainAddressPCI{Bus: &bus}}
+	old.Devices.Disks[0].Address = &libvirtxml.DomainAddress{PCI: &libvirtxml.DomainAddressPCI{Bus: &bus}}
+	spec := sample()
+	spec.Disks[0].Target, spec.Disks[1].Target = "vdc", "vda" // the second takes the first's place
+	set := sampleSettings(VirtQEMU, DatapathNetdev)
+	set.previous = old
+	x, err := define(spec, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x.OS.Type.Machine != "pc-q35-7.2" {
+		t.Errorf("the machine became %s", x.OS.Type.Machine)
+	}
+	if a := x.Devices.Interfaces[0].Address; a == nil || *a.PCI.Bus != 4 {
+		t.Error("the interface moved")
+	}
+	if x.Devices.Disks[0].Address != nil || x.Devices.Disks[1].Address == nil {
+		t.Error("addresses go by target")
+	}
+}
+
+func TestSpecificationsThatAreRefused(t *testing.T) {
+	if err := checkSpec(sample()); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*pb.DomainSpec){
+		"an id with a path":            func(s *pb.DomainSpec) { s.Id = "../../etc/passwd" },
+		"an id that is an option":      func(s *pb.DomainSpec) { s.Id = "-rf" },
+		"an id with XML":               func(s *pb.DomainSpec) { s.Id = "vm-<a>" },
+		"a long id":                    func(s *pb.DomainSpec) { s.Id = "vm-" + strings.Repeat("a", 100) },
+		"no uuid":                      func(s *pb.DomainSpec) { s.Uuid = "" },
+		"the nil uuid":                 func(s *pb.DomainSpec) { s.Uuid = "00000000-0000-0000-0000-000000000000" },
+		"no processor":                 func(s *pb.DomainSpec) { s.Cpus = 0 },
+		"too many processors":          func(s *pb.DomainSpec) { s.Cpus = 1 << 20 },
+		"no memory":                    func(s *pb.DomainSpec) { s.MemoryMib = 0 },
+		"a volume with a path":         func(s *pb.DomainSpec) { s.Disks[0].VolumeId = "disk-/../x" },
+		"a target that is no letter":   func(s *pb.DomainSpec) { s.Disks[0].Target = "vda/../x" },
+		"the seed's target":            func(s *pb.DomainSpec) { s.Disks[0].Target = "vdz" },
+		"one target twice":             func(s *pb.DomainSpec) { s.Disks[1].Target = "vda" },
+		"a multicast MAC":              func(s *pb.DomainSpec) { s.Nics[0].Mac = "01:00:5e:00:00:01" },
+		"no MAC":                       func(s *pb.DomainSpec) { s.Nics[0].Mac = "" },
+		"one MAC twice":                func(s *pb.DomainSpec) { s.Nics = append(s.Nics, s.Nics[0]) },
+		"a port that is no uuid":       func(s *pb.DomainSpec) { s.Nics[0].PortUuid = "nic-a" },
+		"an MTU of 1":                  func(s *pb.DomainSpec) { s.Nics[0].Mtu = 1 },
+		"a processor mode":             func(s *pb.DomainSpec) { s.CpuMode = "host-model'/>" },
+		"a power":                      func(s *pb.DomainSpec) { s.Power = 9 },
+		"a host name with a line":      func(s *pb.DomainSpec) { s.Seed.Hostname = "a\nruncmd: [x]" },
+		"a user with a line":           func(s *pb.DomainSpec) { s.Seed.LoginUser = "a\nb" },
+		"a password in the clear":      func(s *pb.DomainSpec) { s.Seed.HashedPassword = "secret" },
+		"a key of two lines":           func(s *pb.DomainSpec) { s.Seed.SshKeys = []string{"ssh-rsa A\nB"} },
+		"much user data":               func(s *pb.DomainSpec) { s.Seed.UserData = make([]byte, 1<<20) },
+		"a device with a path":         func(s *pb.DomainSpec) { s.Seed.MountData = "/dev/vdb; reboot" },
+		"a network that is no YAML":    func(s *pb.DomainSpec) { s.Seed.NetworkConfig = "\t- {" },
+		"an instance id with a line":   func(s *pb.DomainSpec) { s.Seed.InstanceId = "a\nb" },
+		"more disks than there can be": func(s *pb.DomainSpec) { s.Disks = make([]*pb.DomainDisk, 30) },
+	} {
+		s := sample()
+		change(s)
+		err := checkSpec(s)
+		if !errors.Is(err, hostlink.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the message shows it: %v", name, err)
+		}
+	}
+}
+
+func TestSpecDigest(t *testing.T) {
+	h := &Host{conf: Config{Bridge: "br-int"}, virtType: VirtKVM}
+	digest := func(change func(*pb.DomainSpec)) string {
+		s := proto.CloneOf(sample())
+		change(s)
+		d, err := h.specDigest(s, DatapathSystem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	base := digest(func(*pb.DomainSpec) {})
+	if base != digest(func(s *pb.DomainSpec) { s.Power = pb.Power_POWER_OFF; s.RestartSerial = 9 }) {
+		t.Error("power and restarts are no part of the definition")
+	}
+	if base == digest(func(s *pb.DomainSpec) { s.Seed.HashedPassword = "" }) || base == digest(func(s *pb.DomainSpec) { s.Nics[0].Mtu = 1400 }) {
+		t.Error("a changed definition has the same digest")
+	}
+}
+
+func TestChassisArguments(t *testing.T) {
+	c := Chassis{ID: "host-a", Southbound: "ssl:192.0.2.1:6642,ssl:[2001:db8::1]:6642", EncapIP: "192.0.2.9", Datapath: DatapathNetdev,
+		Mappings: map[string]string{"provider": "br-ex", "backup": "br-backup"}, Key: "/k", Certificate: "/c", CA: "/a"}
+	args, err := c.arguments()
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "chassis.txt", strings.Join(args, "\n")+"\n")
+	least, err := Chassis{ID: "host-a"}.arguments()
+	if err != nil || slices.Contains(least, "add-br") || slices.Contains(least, "set-ssl") {
+		t.Errorf("%v %v", least, err)
+	}
+	for name, change := range map[string]func(*Chassis){
+		"no id":              func(c *Chassis) { c.ID = "" },
+		"an id that sets":    func(c *Chassis) { c.ID = `a" other="b` },
+		"a remote":           func(c *Chassis) { c.Southbound = "ssl:192.0.2.1:6642 evil" },
+		"an address":         func(c *Chassis) { c.EncapIP = "192.0.2.1,evil=1" },
+		"a datapath":         func(c *Chassis) { c.Datapath = "dpdk" },
+		"a bridge":           func(c *Chassis) { c.Mappings = map[string]string{"a": "--may-exist"} },
+		"a network":          func(c *Chassis) { c.Mappings = map[string]string{"a:b,c": "br-ex"} },
+		"the bridge itself":  func(c *Chassis) { c.Mappings = map[string]string{"a": "br-int"} },
+		"a long bridge name": func(c *Chassis) { c.Bridge = "br-0123456789abcdef" },
+	} {
+		bad := c
+		change(&bad)
+		if _, err := bad.arguments(); err == nil {
+			t.Errorf("taken: %s", name)
+		}
+	}
+}
+
+func TestPoorConfigurations(t *testing.T) {
+	for _, c := range []Config{
+		{}, {Dir: t.TempDir()}, {HostID: "host-a"},
+		{Dir: t.TempDir(), HostID: "host-a", VirtType: "xen"}, {Dir: t.TempDir(), HostID: "host-a", VirtType: VirtQEMU, Datapath: "dpdk"},
+	} {
+		if h, err := New(c); err == nil {
+			h.Close()
+			t.Errorf("taken: %+v", c)
+		}
+	}
+}
+
+// Without libvirt and Open vSwitch the agent starts, says so, and answers that it cannot.
+func TestWithoutEngines(t *testing.T) {
+	h, err := New(Config{Dir: t.TempDir(), HostID: "host-a", VirtType: VirtQEMU, LibvirtSocket: "/nonexistent/sock",
+		OVSDB: "unix:/nonexistent/db.sock", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	r, err := h.Health(t.Context(), &pb.HealthRequest{Epoch: 3})
+	if err != nil || r.HostId != "host-a" || r.Cpus == 0 || r.MemoryMib == 0 || r.DiskBytes == 0 || r.BootTime == 0 || r.VirtType != VirtQEMU {
+		t.Fatalf("%v %v", r, err)
+	}
+	var parts []string
+	for _, p := range r.Problems {
+		parts = append(parts, p.Part)
+	}
+	for _, part := range []string{"libvirt", "openvswitch"} {
+		if !slices.Contains(parts, part) {
+			t.Errorf("%s is away and not named: %v", part, parts)
+		}
+	}
+	if _, err := h.Health(t.Context(), &pb.HealthRequest{Epoch: 2}); !errors.Is(err, hostlink.ErrFenced) {
+		t.Errorf("an older leader's health call: %v", err)
+	}
+	if _, err := h.EnsureDomain(t.Context(), &pb.EnsureDomainRequest{Fence: &pb.Fence{Epoch: 3, Generation: 1}, Spec: sample()}); !errors.Is(err, hostlink.ErrUnavailable) {
+		t.Errorf("a domain without libvirt: %v", err)
+	}
+}
