@@ -1,6 +1,8 @@
 package fabric
 
 import (
+	"crypto/sha1"
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -44,49 +46,77 @@ func portRank(p Protocol, ports *PortRange) int {
 // renderGroups gives each side of each group a port group with its ACLs, and
 // all ports that are in any group one more with what holds for them all:
 //
-//   - established connections go on when the rule that let them in is removed;
-//     OVN cuts them otherwise. It must be allow-related: a switch without one such
-//     ACL tracks no connections, and the last rule's removal would cut them all,
 //   - DHCP works whatever the rules say,
 //   - what no rule accepted is dropped, on both sides: a port with only an inner
 //     group is closed to the outside.
 func (r *vpcRenderer) renderGroups() {
 	filtered := symbol("filtered", r.ID)
 	filteredID := rowID(r.ID, "filtered")
-	acl := func(id, of, group, direction, action, match string, priority int) {
-		r.add(&nb.ACL{UUID: id, Direction: direction, Priority: priority, Match: match, Action: action, ExternalIDs: r.mark(of)},
-			in(nb.PortGroupTable, group, "acls"))
-	}
-
 	anyMember := map[string]bool{}
 	r.add(&nb.PortGroup{UUID: filteredID, Name: filtered, ExternalIDs: r.mark(r.ID)})
-	for _, d := range []struct{ role, direction, port string }{
-		{"in", nb.ACLDirectionToLport, "outport"}, {"out", nb.ACLDirectionFromLport, "inport"},
-	} {
-		match := d.port + " == @" + filtered
-		acl(rowID(r.ID, "established-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionAllowRelated,
-			match+" && ct.est && !ct.rpl && ct_mark.blocked == 0", priorityEstablished)
-		acl(rowID(r.ID, "default-"+d.role), r.ID, filteredID, d.direction, nb.ACLActionDrop, match+" && ip", priorityDefault)
+	for _, d := range directions {
+		r.acl(filteredID, nb.ACL{
+			UUID: rowID(r.ID, "default-"+d.role), Direction: d.direction, Priority: priorityDefault,
+			Match: d.port + " == @" + filtered + " && ip", Action: nb.ACLActionDrop, ExternalIDs: r.mark(r.ID),
+		})
 	}
-	acl(rowID(r.ID, "dhcp"), r.ID, filteredID, nb.ACLDirectionFromLport, nb.ACLActionAllow,
-		"inport == @"+filtered+" && udp.src == 68 && udp.dst == 67 && ip4.dst == "+r.dhcpServers(), priorityDHCP)
+	r.acl(filteredID, nb.ACL{
+		UUID: rowID(r.ID, "dhcp"), Direction: nb.ACLDirectionFromLport, Priority: priorityDHCP,
+		Match:  "inport == @" + filtered + " && udp.src == 68 && udp.dst == 67 && ip4.dst == " + r.dhcpServers(),
+		Action: nb.ACLActionAllow, ExternalIDs: r.mark(r.ID),
+	})
 
 	for _, g := range r.Groups {
-		name := symbol(string(g.Side), r.ID, g.ID)
-		id := rowID(r.ID, "group "+string(g.Side)+" "+g.ID)
-		r.add(&nb.PortGroup{UUID: id, Name: name, ExternalIDs: r.mark(g.ID)})
+		pg := portGroup{name: symbol(string(g.Side), r.ID, g.ID), id: rowID(r.ID, "group "+string(g.Side)+" "+g.ID), label: label(string(g.Side), g.ID)}
+		r.add(&nb.PortGroup{UUID: pg.id, Name: pg.name, ExternalIDs: r.mark(g.ID)})
 		for _, m := range g.Members {
-			r.memberOf[m] = append(r.memberOf[m], in(nb.PortGroupTable, id, "ports"))
+			r.memberOf[m] = append(r.memberOf[m], in(nb.PortGroupTable, pg.id, "ports"))
 			if !anyMember[m] {
 				anyMember[m] = true
 				r.memberOf[m] = append(r.memberOf[m], in(nb.PortGroupTable, filteredID, "ports"))
 			}
 		}
+		r.renderEstablished(g, pg)
 		for _, rule := range g.Rules {
-			r.renderRule(g, rule, name, id, acl)
+			r.renderRule(g, rule, pg)
 		}
 	}
 }
+
+// portGroup is what the ACLs of one side of a group share.
+type portGroup struct {
+	name, id string
+	label    int // of the connections that its rules let in
+}
+
+// directions of traffic as ACLs name them: to the port, and from it.
+var directions = []struct{ role, direction, port string }{
+	{"in", nb.ACLDirectionToLport, "outport"}, {"out", nb.ACLDirectionFromLport, "inport"},
+}
+
+// label is what conntrack remembers of the group that let a connection in.
+func label(side, group string) int {
+	h := sha1.Sum([]byte(side + "\x00" + group))
+	return int(binary.BigEndian.Uint32(h[:])) | 1 // 0 is none
+}
+
+// renderEstablished lets connections go on when the rule that let them in is
+// removed; OVN cuts them otherwise. It knows them by the label of this group: of a
+// port that changes to another group, only what that one accepts goes on.
+//
+// The action must be allow-related: a switch without one such ACL tracks no
+// connections, and the last rule's removal would cut them all.
+func (r *vpcRenderer) renderEstablished(g Group, pg portGroup) {
+	for _, d := range directions {
+		r.acl(pg.id, nb.ACL{
+			UUID: rowID(r.ID, "established-"+d.role+" "+string(g.Side)+" "+g.ID), Direction: d.direction, Priority: priorityEstablished,
+			Match:  fmt.Sprintf("%s == @%s && ct.est && !ct.rpl && ct_mark.blocked == 0 && ct_label.label == %d", d.port, pg.name, pg.label),
+			Action: nb.ACLActionAllowRelated, ExternalIDs: r.mark(g.ID),
+		})
+	}
+}
+
+func (r *vpcRenderer) acl(group string, a nb.ACL) { r.add(&a, in(nb.PortGroupTable, group, "acls")) }
 
 // dhcpServers is what a DHCP client sends to: everybody, or on renewal its server.
 func (r *vpcRenderer) dhcpServers() string {
@@ -97,8 +127,7 @@ func (r *vpcRenderer) dhcpServers() string {
 	return s + "}"
 }
 
-func (r *vpcRenderer) renderRule(g Group, rule Rule, group, groupID string,
-	acl func(id, of, group, direction, action, match string, priority int)) {
+func (r *vpcRenderer) renderRule(g Group, rule Rule, pg portGroup) {
 	if rule.Protocol == ICMPv6 {
 		return // a VPC carries IPv4 only: there is nothing to let in or keep out
 	}
@@ -110,9 +139,9 @@ func (r *vpcRenderer) renderRule(g Group, rule Rule, group, groupID string,
 	if g.Side == Inner {
 		side = "=="
 	}
-	action := nb.ACLActionDrop
+	action, label := nb.ACLActionDrop, 0
 	if rule.Accept {
-		action = nb.ACLActionAllowRelated
+		action, label = nb.ACLActionAllowRelated, pg.label
 	}
 	remotes := rule.Remote
 	if len(remotes) == 0 {
@@ -130,13 +159,16 @@ func (r *vpcRenderer) renderRule(g Group, rule Rule, group, groupID string,
 			continue
 		}
 		for _, p := range ports {
-			match := fmt.Sprintf("%s == @%s && %s %s $%s", port, group, end, side, r.inside)
+			match := fmt.Sprintf("%s == @%s && %s %s $%s", port, pg.name, end, side, r.inside)
 			if remote.IsValid() && remote.Bits() > 0 {
 				match += fmt.Sprintf(" && %s == %s", end, remote.Masked())
 			}
 			match += protocolMatch(rule.Protocol, p)
-			role := fmt.Sprintf("acl %s %s %s %v", r.ID, g.Side, remote, p)
-			acl(rowID(rule.ID, role), rule.ID, groupID, direction, action, match, rulePriority(rule, remote, p))
+			r.acl(pg.id, nb.ACL{
+				UUID:      rowID(rule.ID, fmt.Sprintf("acl %s %s %s %v", r.ID, g.Side, remote, p)),
+				Direction: direction, Priority: rulePriority(rule, remote, p), Match: match,
+				Action: action, Label: label, ExternalIDs: r.mark(rule.ID),
+			})
 		}
 	}
 }

@@ -525,6 +525,10 @@ func TestDatapath(t *testing.T) {
 			answers(t, a2, labOutside, "outside saw 172.20.0.11")
 			answers(t, a2, labFar, "outside saw 172.20.0.11")
 		}
+		// A packet that fits the segment and not the overlay is answered, not lost.
+		if out, _ := l.try("outside", "ping", "-M", "do", "-c", "1", "-W", "1", "-s", "1472", "172.20.0.11"); !strings.Contains(out, "mtu") {
+			t.Errorf("too large: %s", out)
+		}
 		silent(t, a1, "172.20.0.11", 22) // T6: an EIP of another, without one of its own
 	})
 
@@ -540,9 +544,17 @@ func TestDatapath(t *testing.T) {
 			}
 			answers(t, a2, labFar, "outside saw "+three[def].Address.String())
 		}
+		c, err := outside.dial("172.20.0.12", 80)
+		must(t, err)
+		defer c.Close()
+		_, err = echo(c, "before")
+		must(t, err)
 		a.EIPs = nil
 		l.ensure(a)
 		silent(t, outside, "172.20.0.12", 80)
+		if _, err := echo(c, "after"); err == nil {
+			t.Error("a connection outlives its EIP")
+		}
 	})
 
 	t.Run("two segments", func(t *testing.T) {
@@ -668,6 +680,31 @@ func TestDatapath(t *testing.T) {
 		silent(t, a2, "10.1.1.11", 80)
 		for _, c := range open {
 			c.Close()
+		}
+
+		// Another group in place of the first ends what that one does not accept.
+		a.Groups = slices.Clone(with)
+		a.Groups[0].Rules = []Rule{web, {ID: "sg_rule-ssh", Ingress: true, Protocol: TCP, Ports: []PortRange{{22, 22}}, Accept: true, Priority: Medium}}
+		l.ensure(a)
+		var kept, cut net.Conn
+		for port, c := range map[int]*net.Conn{80: &kept, 22: &cut} {
+			eventually(t, fmt.Sprint("port ", port), func() (err error) { *c, err = outside.dial("172.20.0.11", port); return err })
+			defer (*c).Close()
+			_, err := echo(*c, "first")
+			must(t, err)
+		}
+		a.Groups[0] = Group{ID: "sg-2", Side: Outer, Members: []string{"a2"}, Rules: []Rule{{ID: "sg_rule-other", Ingress: true, Protocol: TCP, Ports: []PortRange{{80, 80}}, Accept: true, Priority: Low}}}
+		l.ensure(a)
+		if _, err := echo(kept, "again"); err != nil {
+			t.Errorf("what the new group accepts is cut: %v", err)
+		}
+		if err := within(3*time.Second, func() error {
+			if _, err := echo(cut, "again"); err == nil {
+				return fmt.Errorf("still open")
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("a connection that only the old group let in: %v", err)
 		}
 	})
 

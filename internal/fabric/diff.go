@@ -34,7 +34,7 @@ var tables = map[string]struct {
 	nb.LogicalRouterTable:            {root: true, columns: []string{"name"}, references: []string{"ports", "static_routes", "policies", "nat"}},
 	nb.LogicalSwitchTable:            {root: true, columns: []string{"name"}, references: []string{"ports", "acls", "qos_rules"}},
 	nb.PortGroupTable:                {root: true, columns: []string{"name"}, references: []string{"ports", "acls"}},
-	nb.ACLTable:                      {columns: []string{"direction", "priority", "match", "action"}},
+	nb.ACLTable:                      {columns: []string{"direction", "priority", "match", "action", "label"}},
 	nb.GatewayChassisTable:           {columns: []string{"name", "chassis_name", "priority"}},
 	nb.LogicalRouterPolicyTable:      {columns: []string{"priority", "match", "action", "nexthops"}},
 	nb.LogicalRouterPortTable:        {columns: []string{"name", "mac", "networks", "options"}, references: []string{"gateway_chassis"}},

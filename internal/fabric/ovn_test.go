@@ -49,7 +49,7 @@ func TestEnsureIsIdempotentAndComplete(t *testing.T) {
 		"acl-list Bgp":                      "ip4.src != 172.20.0.0/24",
 		"lr-policy-list vpc-a":              "reroute",
 		"lrp-get-gateway-chassis vpc-a.Bgp": "vpc-a.Bgp.host1     2",
-		"--type=port-group acl-list filtered_vpc_a":                        "ct_mark.blocked == 0",
+		"--type=port-group acl-list outer_vpc_a_sg_web":                    "ct_mark.blocked == 0",
 		"lsp-get-addresses " + portUUID("vpc-a", 1):                        "52:54:00:00:01:01 10.1.0.11",
 		"--bare --columns=addresses find address_set name=inside_vpc_a":    "10.1.0.0/16",
 		"--bare --columns=options find dhcp_options cidr=10.1.1.0/24":      "classless_static_route",
