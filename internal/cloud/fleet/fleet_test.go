@@ -366,6 +366,56 @@ func TestReturningHostIsCleaned(t *testing.T) {
 	}
 }
 
+func TestLockedHost(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := controllertest.Start(t, controllertest.Options{DB: db, Hosts: 2})
+		ids := c.Simulator.IDs()
+		lock, unlock := P{"HostID": ids[0]}, P{"HostID": ids[0]}
+		c.Demo.Refuse(t, retcode.AdminOnly, "LockHost", lock)
+		c.Admin.Refuse(t, retcode.ResourceNotFound, "LockHost", P{"HostID": "host-unknown"})
+		c.Admin.Refuse(t, retcode.ResourceNotFound, "UnlockHost", P{"HostID": "host-unknown"})
+		c.Admin.Refuse(t, retcode.InvalidResourceState, "UnlockHost", unlock)
+		runs, stopped := create(t, c.Demo, nil), create(t, c.Demo, nil)
+		where := func(vm string) string {
+			for _, id := range ids {
+				have, err := c.Fleet.Host(id).List(t.Context(), &pb.ListRequest{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range have.Domains {
+					if d.Id == vm {
+						return id
+					}
+				}
+			}
+			return ""
+		}
+		if where(runs) == where(stopped) {
+			t.Fatalf("two machines on one of two empty hosts")
+		}
+		lock["HostID"], unlock["HostID"] = where(stopped), where(stopped)
+		c.Demo.Must(t, "StopVMInstance", P{"VMID": stopped})
+		c.Demo.OPLog(t, "StopVMInstance", stopped)
+		c.Admin.Must(t, "LockHost", lock)
+		c.Admin.Refuse(t, retcode.HostLocked, "LockHost", lock)
+		if e := c.Admin.OPLog(t, "LockHost", where(stopped)); e.String("ResourceID") != where(stopped) {
+			t.Errorf("audit entry %v", e)
+		}
+		// Nothing new goes there, what is stopped there does not start, what runs runs on.
+		for range 3 {
+			if id := create(t, c.Demo, nil); where(id) != where(runs) {
+				t.Error("a machine was placed on a locked host")
+			}
+		}
+		c.Demo.Refuse(t, retcode.HostLocked, "StartVMInstance", P{"VMID": stopped})
+		if h, _ := c.Fleet.HostInfo(where(stopped)); h.State != fleet.Locked {
+			t.Errorf("the host is %s", h.State)
+		}
+		c.Admin.Must(t, "UnlockHost", unlock)
+		c.Demo.Must(t, "StartVMInstance", P{"VMID": stopped})
+	})
+}
+
 func TestGateways(t *testing.T) {
 	c := controllertest.Start(t, controllertest.Options{Hosts: 3})
 	ids := c.Simulator.IDs()
