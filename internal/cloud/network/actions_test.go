@@ -382,6 +382,7 @@ func TestEIPRecycling(t *testing.T) {
 		c.Demo.Refuse(t, retcode.MissingParameter, "ReleaseEIP", nil)
 		c.Demo.Refuse(t, retcode.ResourceNotFound, "ReleaseEIP", P{"EIPID": "eip-none"})
 		c.Demo.Refuse(t, retcode.ResourceAlreadyEnabled, "RollbackResource", id) // not in the bin
+		c.Demo.Refuse(t, retcode.InvalidResourceBizState, "TerminateResource", id)
 		c.Demo.Must(t, "ReleaseEIP", P{"EIPID": eip})
 		if n := c.Demo.Must(t, "DescribeEIP", nil).Int("TotalCount"); n != 0 {
 			t.Error("the list shows what is in the bin")
