@@ -35,6 +35,7 @@ func (l *Loop) Signal() {
 func (l *Loop) Run(ctx context.Context) {
 	var last string
 	for ctx.Err() == nil {
+		offset := l.clock.Offset()
 		switch err := l.Do(ctx); {
 		case ctx.Err() != nil:
 			return
@@ -44,11 +45,15 @@ func (l *Loop) Run(ctx context.Context) {
 			last = err.Error()
 			slog.Error("reconciler failed", "loop", l.Name, "error", err)
 		}
+		next := l.clock.Now().Add(l.Every)
+		if l.clock.Offset() != offset {
+			continue // time was moved on during the run: what became due happens now
+		}
 		sleep, cancel := context.WithCancel(ctx)
 		due := make(chan struct{})
 		go func() {
 			defer close(due)
-			_ = l.clock.Sleep(sleep, l.Every)
+			_ = l.clock.Sleep(sleep, next.Sub(l.clock.Now()))
 		}()
 		select {
 		case <-due:

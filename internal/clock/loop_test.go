@@ -44,3 +44,30 @@ func TestLoop(t *testing.T) {
 		t.Fatal("the loop outlives its context")
 	}
 }
+
+// TestLoopSeesTimeMovedDuringARun: what became due while it ran does not wait for the next round.
+func TestLoopSeesTimeMovedDuringARun(t *testing.T) {
+	c := New()
+	runs := make(chan struct{}, 10)
+	first := true
+	l := NewLoop(c, "test", time.Hour, func(context.Context) error {
+		if first {
+			first = false
+			c.Advance(2 * time.Hour)
+		}
+		runs <- struct{}{}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { l.Run(ctx); close(done) }()
+	for range 2 {
+		select {
+		case <-runs:
+		case <-time.After(10 * time.Second):
+			t.Fatal("no run")
+		}
+	}
+	cancel()
+	<-done
+}
