@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -73,6 +74,9 @@ type Response struct {
 	Message string
 	Body    map[string]any // every top-level field; numbers are json.Number
 }
+
+// A test's output is about what went wrong: not every call.
+func init() { slog.SetLogLoggerLevel(slog.LevelWarn) }
 
 // weak makes password hashes cheap: tests are not attacked.
 var weak = &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}
