@@ -356,6 +356,8 @@ func TestReturningHostIsCleaned(t *testing.T) {
 	controllertest.Eventually(t, 30*time.Second, "the machine is destroyed", func() bool {
 		return len(c.Demo.Must(t, "DescribeRecycledResource", nil).Infos()) == 0
 	})
+	// A host that goes away again while it is cleaned is cleaned at the next try.
+	c.Simulator.FailNext("List", 1, host)
 	up(t, c, host)
 	have, err := c.Fleet.Host(host).List(t.Context(), &pb.ListRequest{})
 	if err != nil {

@@ -276,16 +276,16 @@ func (s *Service) clean(ctx context.Context, m *member) error {
 		fence := &pb.Fence{Epoch: s.Epoch()}
 		for _, d := range have.Domains {
 			if !domains[d.Id] {
-				slog.Warn("removing a domain that nobody wants", "host", m.id, "domain", d.Id)
-				if _, err := m.link.RemoveDomain(call, &pb.RemoveDomainRequest{Fence: fence, Id: d.Id}); err != nil {
+				_, err := m.link.RemoveDomain(call, &pb.RemoveDomainRequest{Fence: fence, Id: d.Id})
+				if err := removed(m, "domain", d.Id, err); err != nil {
 					return err
 				}
 			}
 		}
 		for _, v := range have.Volumes {
 			if !volumes[v.Id] {
-				slog.Warn("removing a volume that nobody wants", "host", m.id, "volume", v.Id)
-				if _, err := m.link.RemoveVolume(call, &pb.RemoveVolumeRequest{Fence: fence, Id: v.Id}); err != nil {
+				_, err := m.link.RemoveVolume(call, &pb.RemoveVolumeRequest{Fence: fence, Id: v.Id})
+				if err := removed(m, "volume", v.Id, err); err != nil {
 					return err
 				}
 			}
@@ -294,6 +294,21 @@ func (s *Service) clean(ctx context.Context, m *member) error {
 	s.mu.Lock()
 	m.clean = true
 	s.mu.Unlock()
+	return nil
+}
+
+// removed logs the removal of something that nobody wants. A host that went away again is an error; one
+// that refuses to remove a thing is not kept out of the cloud for it, and is asked again when it comes
+// the next time.
+func removed(m *member, kind, id string, err error) error {
+	if errors.Is(err, hostlink.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if err != nil {
+		slog.Error("what nobody wants cannot be removed", "host", m.id, kind, id, "error", err)
+	} else {
+		slog.Warn("removed what nobody wants", "host", m.id, kind, id)
+	}
 	return nil
 }
 
