@@ -195,6 +195,12 @@ func (t *Trial) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return DialIn(ctx, t.Outside(), address)
 }
 
+// Inside runs f on a thread that has entered a network namespace of the trial
+// (outside, mgmt, fabric, host1, ...). Sockets that f makes stay there.
+func (t *Trial) Inside(short string, f func() error) error {
+	return inNamespace(t.Options.namespace(short), f)
+}
+
 // Command prepares a program to be run in a namespace of the trial: outside,
 // mgmt or fabric. The caller runs it.
 func (t *Trial) Command(ctx context.Context, short string, argv ...string) *exec.Cmd {

@@ -1,0 +1,445 @@
+// Package cloud proves the cloud on its real engines: one cloud of two hosts,
+// each in namespaces of its own, with a few guests that live through the whole
+// suite. Everything is asked of the public API; what it brought about is looked
+// at from inside the guests and from outside the cloud.
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/uptrace/bun"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/lingyun-cloud/lingyun/internal/cli"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/controller"
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/guest"
+	"github.com/lingyun-cloud/lingyun/internal/trial"
+)
+
+const (
+	password     = "Correct-Horse-9"
+	secondSubnet = "10.0.1.0/24"
+)
+
+// cloud is the one under test.
+type cloud struct {
+	*trial.Trial
+	ctx    context.Context
+	admin  *cli.Client
+	demo   *cli.Client
+	other  *cli.Client // of a second tenant, whose VPC has the same CIDR
+	image  string
+	hosts  []string // ids
+	subnet string   // second one of the demo tenant's VPC
+}
+
+func start(t *testing.T) *cloud {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	for _, program := range []string{"ovs-vswitchd", "ovn-northd", "libvirtd", "qemu-system-x86_64"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed", program)
+		}
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 18*time.Minute)
+	t.Cleanup(cancel)
+	cache := filepath.Join(root, ".cache")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// One such cloud at a time on a machine: guests fill its cores.
+	lock, err := os.OpenFile(filepath.Join(cache, "cloud.lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lock.Close() })
+	dir, err := os.MkdirTemp("/var/lib", "lyc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "lingyun")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/lingyun")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	image, err := guest.Tiny(ctx, guest.Options{Cache: filepath.Join(cache, "guest")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := trial.Options{Dir: dir, Prefix: filepath.Base(dir), Hosts: 2, Binary: binary, Listen: "127.0.0.1:0", VirtType: "qemu"}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, name := range []string{"controller", "host1-agent", "host2-agent"} {
+				log, _ := os.ReadFile(filepath.Join(dir, "trial", "log", name+".log"))
+				lines := strings.Split(string(log), "\n")
+				var said []string
+				for _, line := range lines {
+					if !strings.Contains(line, "action=Describe") {
+						said = append(said, line)
+					}
+				}
+				t.Logf("end of %s's log:\n%s", name, strings.Join(said[max(0, len(said)-40):], "\n"))
+			}
+		}
+		stop, done := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer done()
+		if err := trial.Stop(stop, dir, true); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	began := time.Now()
+	tr, _, err := trial.Start(ctx, o, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("two hosts after %.1f s", time.Since(began).Seconds())
+	c := &cloud{Trial: tr, ctx: ctx}
+	if c.admin, err = tr.Options.Admin(); err != nil {
+		t.Fatal(err)
+	}
+	if c.demo, err = tr.Options.Demo(); err != nil {
+		t.Fatal(err)
+	}
+	if c.image, err = tr.ImportImage(ctx, "tiny", image); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 2; n++ {
+		text, err := os.ReadFile(filepath.Join(dir, "trial", fmt.Sprintf("host%d", n), "agent", "agent.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var agent struct{ HostID string }
+		if err := json.Unmarshal(text, &agent); err != nil {
+			t.Fatal(err)
+		}
+		c.hosts = append(c.hosts, agent.HostID)
+	}
+	c.furnish(t)
+	return c
+}
+
+// furnish makes what the API of this release cannot: a second subnet, and a
+// second tenant. The controller is stopped meanwhile; another one, in this
+// process, works on its database.
+func (c *cloud) furnish(t *testing.T) {
+	t.Helper()
+	if err := c.Process(c.ctx, "controller", "stop"); err != nil {
+		t.Fatal(err)
+	}
+	own, err := controller.New(c.ctx, controller.Config{Dir: c.Options.Dir, Listen: "127.0.0.1:0",
+		OVNNorthbound: c.Options.Northbound(), OVNSouthbound: c.Options.Southbound()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := own.Identity.CreateTenant(c.ctx, identity.NewTenant{Name: "other", Email: "other@example.com", Region: c.demo.Region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults := struct {
+		VPC     string `bun:"vpc_id"`
+		Company int64  `bun:"company"`
+	}{}
+	err = own.DB.Reader().NewRaw(`SELECT s.vpc_id, s.company FROM subnet AS s JOIN account AS a ON a.company = s.company WHERE a.email = ? AND s.is_default`, c.demo.Email).Scan(c.ctx, &defaults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UnixMicro()
+	row := network.Subnet{ID: database.NewID("subnet"), VPCID: defaults.VPC, Region: c.demo.Region, Company: defaults.Company, Name: "second",
+		CIDR: secondSubnet, State: "Available", Capacity: 252, CreatedAt: now, UpdatedAt: now}
+	err = own.DB.Reader().NewRaw(`SELECT state, capacity, position FROM subnet WHERE vpc_id = ?`, defaults.VPC).Scan(c.ctx, &row.State, &row.Capacity, &row.Position)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := own.DB.Transact(c.ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(&row).Exec(ctx)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c.subnet = row.ID
+	ctx, cancel := context.WithCancel(c.ctx)
+	cancel()
+	if err := own.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := c.Process(c.ctx, "controller", "start"); err != nil {
+		t.Fatal(err)
+	}
+	// The address of the start before: the socket is the supervisor's.
+	c.other = &cli.Client{Profile: cli.Profile{Endpoint: c.demo.Endpoint, Region: c.demo.Region, PublicKey: keys.PublicKey, PrivateKey: keys.PrivateKey}, Language: "en"}
+}
+
+// machine is one guest.
+type machine struct {
+	c      *cloud
+	client *cli.Client
+	id     string
+	host   int // from 1
+	ip     string
+	eips   []eip
+	via    *machine // who leads to it when it has no EIP
+}
+
+type eip struct{ id, ip string }
+
+func (c *cloud) call(t *testing.T, client *cli.Client, name string, p cli.Params, out any) {
+	t.Helper()
+	if _, err := client.Call(c.ctx, name, p, out); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func until(t *testing.T, c *cloud, limit time.Duration, what string, f func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for {
+		err := f()
+		if err == nil {
+			return time.Since(began)
+		}
+		if time.Since(began) > limit || c.ctx.Err() != nil {
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// create makes a guest on a host. Only an administrator chooses the host.
+func (c *cloud) create(t *testing.T, client *cli.Client, name string, host int, more cli.Params) *machine {
+	t.Helper()
+	d, err := c.Defaults(c.ctx, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vpcs struct{ Infos []struct{ CompanyID int } }
+	c.call(t, client, "DescribeVPC", cli.Params{}, &vpcs)
+	p := cli.Params{"CompanyID": vpcs.Infos[0].CompanyID, "HostID": c.hosts[host-1], "Name": name, "Password": password, "ChargeType": "Dynamic",
+		"VMType": d.VMType, "CPU": 1, "Memory": 1024, "BootDiskSetType": d.StorageType, "VPCID": d.VPCID, "SubnetID": d.SubnetID,
+		"ImageID": c.image, "WANSGID": d.OuterGroup, "LANSGID": d.OuterGroup}
+	for k, v := range more {
+		p[k] = v
+	}
+	m := &machine{c: c, client: client, host: host}
+	until(t, c, time.Minute, "create "+name, func() error {
+		var answer struct{ VMID string }
+		_, err := c.admin.Call(c.ctx, "CreateVMInstance", p, &answer)
+		m.id = answer.VMID
+		var refusal *cli.Error
+		if err != nil && (!errors.As(err, &refusal) || refusal.Code != 14003 && refusal.Code != 560 && refusal.Code != 15003) {
+			t.Fatal(err)
+		}
+		return err
+	})
+	return m
+}
+
+// running waits until the API says so, and learns the inner address.
+func (m *machine) running(t *testing.T) *machine {
+	t.Helper()
+	m.state(t, "Running")
+	var list struct {
+		Infos []struct{ IPInfos []struct{ IP, Type string } }
+	}
+	m.c.call(t, m.client, "DescribeVMInstance", cli.Params{"VMIDs": []string{m.id}}, &list)
+	for _, i := range list.Infos[0].IPInfos {
+		if i.Type == "Private" {
+			m.ip = i.IP
+		}
+	}
+	return m
+}
+
+func (m *machine) state(t *testing.T, state string) {
+	t.Helper()
+	if err := trial.WaitState(m.c.ctx, m.client, 3*time.Minute, "DescribeVMInstance", "VMIDs", "State", m.id, state); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// address gives it one more EIP.
+func (m *machine) address(t *testing.T) eip {
+	t.Helper()
+	var answer struct{ EIPID string }
+	m.c.call(t, m.client, "AllocateEIP", cli.Params{"Name": "eip", "ChargeType": "Dynamic", "Bandwidth": 50, "OperatorName": "Bgp"}, &answer)
+	m.c.call(t, m.client, "BindEIP", cli.Params{"ResourceType": "VM", "ResourceID": m.id, "EIPID": answer.EIPID}, nil)
+	if err := trial.WaitState(m.c.ctx, m.client, time.Minute, "DescribeEIP", "EIPIDs", "Status", answer.EIPID, "Bound"); err != nil {
+		t.Fatal(err)
+	}
+	var list struct{ Infos []struct{ IP string } }
+	m.c.call(t, m.client, "DescribeEIP", cli.Params{"EIPIDs": []string{answer.EIPID}}, &list)
+	e := eip{answer.EIPID, list.Infos[0].IP}
+	m.eips = append(m.eips, e)
+	return e
+}
+
+// page waits for its page on an address, seen from outside, and checks whose it is.
+func (m *machine) page(t *testing.T, ip string, limit time.Duration) time.Duration {
+	t.Helper()
+	return until(t, m.c, limit, "the page on "+ip, func() error {
+		body, err := m.c.Get(m.c.ctx, ip, "/")
+		if err == nil && !strings.Contains(body, "id="+m.id+"\n") {
+			t.Fatalf("%s answers with another guest's page:\n%s", ip, body)
+		}
+		return err
+	})
+}
+
+// info is a field of the guest's own account of itself.
+func (m *machine) info(t *testing.T, field string) string {
+	t.Helper()
+	var body string
+	until(t, m.c, time.Minute, "info of "+m.id, func() (err error) {
+		body, err = m.c.Get(m.c.ctx, m.eips[0].ip, "/cgi-bin/info")
+		return err
+	})
+	for _, line := range strings.Split(body, "\n") {
+		if v, ok := strings.CutPrefix(line, field+"="); ok {
+			return v
+		}
+	}
+	t.Fatalf("no %s in\n%s", field, body)
+	return ""
+}
+
+func (m *machine) dial() (*ssh.Client, error) {
+	config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.Password(password)}, Timeout: 20 * time.Second,
+		HostKeyCallback: ssh.InsecureIgnoreHostKey()} // its key is made in the guest, nobody could know it
+	var conn net.Conn
+	var err error
+	target := m.ip + ":22"
+	if m.via != nil {
+		jump, err := m.via.dial()
+		if err != nil {
+			return nil, err
+		}
+		if conn, err = jump.Dial("tcp", target); err != nil {
+			jump.Close()
+			return nil, err
+		}
+	} else {
+		target = m.eips[0].ip + ":22"
+		ctx, cancel := context.WithTimeout(m.c.ctx, 5*time.Second)
+		defer cancel()
+		if conn, err = m.c.Dial(ctx, target); err != nil {
+			return nil, err
+		}
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	sc, chans, reqs, err := ssh.NewClientConn(conn, target, config)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return ssh.NewClient(sc, chans, reqs), nil
+}
+
+// run runs a command line in the guest and answers what it wrote; failures are the guest's to tell.
+func (m *machine) run(t *testing.T, command string) (string, error) {
+	t.Helper()
+	var client *ssh.Client
+	until(t, m.c, 2*time.Minute, "log in to "+m.id, func() (err error) { client, err = m.dial(); return err })
+	defer client.Close()
+	session, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := session.CombinedOutput(command)
+	return string(out), err
+}
+
+func (m *machine) must(t *testing.T, command string) string {
+	t.Helper()
+	out, err := m.run(t, command)
+	if err != nil {
+		t.Errorf("in %s: %s: %v\n%s", m.id, command, err, out)
+	}
+	return out
+}
+
+// program runs a program of a host, or of another place of the trial, and answers its output.
+func (c *cloud) onHost(t *testing.T, n int, argv ...string) string {
+	t.Helper()
+	cmd, err := c.HostCommand(c.ctx, n, argv...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("host%d: %v: %v\n%s", n, argv, err, out)
+	}
+	return string(out)
+}
+
+func (c *cloud) nb(t *testing.T, argv ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(c.ctx, "ovn-nbctl", append([]string{"--no-leader-only", "--timeout=10", "--db=" + c.Options.Northbound()}, argv...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("ovn-nbctl %v: %v\n%s", argv, err, out)
+	}
+	return string(out)
+}
+
+// traces are what guests and their networks leave behind: domains, volumes,
+// plugged ports, northbound ports and NAT.
+func (c *cloud) traces(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	add := func(kind, text string) {
+		for _, line := range strings.Fields(text) {
+			all = append(all, kind+" "+line)
+		}
+	}
+	for n := 1; n <= 2; n++ {
+		add(fmt.Sprintf("domain on host%d", n), c.onHost(t, n, "virsh", "--quiet", "list", "--all", "--name"))
+		for _, dir := range []string{"volumes", "seeds"} {
+			files, err := os.ReadDir(filepath.Join(c.Options.Dir, "trial", fmt.Sprintf("host%d", n), "agent", dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				add(fmt.Sprintf("%s on host%d", dir, n), f.Name())
+			}
+		}
+		for _, line := range strings.Fields(c.onHost(t, n, "ovs-vsctl", "list-ports", "br-int")) {
+			if !strings.HasPrefix(line, "ovn-") && !strings.HasPrefix(line, "patch-") {
+				add(fmt.Sprintf("port on host%d", n), line)
+			}
+		}
+	}
+	for _, table := range []string{"NAT", "QoS", "Port_Group", "DHCP_Options", "Gateway_Chassis"} {
+		add(table, c.nb(t, "--bare", "--columns=_uuid", "list", table))
+	}
+	// Ports of guests bear an address; ports of routers and segments are the networks' own.
+	add("northbound port", c.nb(t, "--bare", "--columns=name", "find", "Logical_Switch_Port", `type=""`))
+	slices.Sort(all)
+	return all
+}
