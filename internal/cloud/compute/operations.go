@@ -12,6 +12,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
@@ -28,6 +29,8 @@ type job struct {
 	Stopped bool `json:",omitempty"`
 	// Before is the state to go back to.
 	Before string `json:",omitempty"`
+	// Agent: the guest's agent answered when the machine was seen to run.
+	Agent bool `json:",omitempty"`
 	// EIPs that the same request bought (create) or unbound (delete).
 	EIPs []string `json:",omitempty"`
 	// DropEIPs, DropDisks: the public addresses and the data disks go to the bin with the machine.
@@ -219,7 +222,7 @@ func (s *Service) firstStart(ctx context.Context, j *job) error {
 	}
 	t := time.AfterFunc(startingShown, func() { s.showStarting(context.WithoutCancel(ctx), *v) })
 	defer t.Stop()
-	err = s.run(ctx, v, v.RestartSerial)
+	j.Agent, err = s.run(ctx, v)
 	if errors.Is(err, errSuperseded) {
 		return nil
 	}
@@ -246,11 +249,14 @@ func (s *Service) showStarting(ctx context.Context, v VM) {
 	}) // failing to show it does no harm
 }
 
-// run makes the domain run, with its last restart applied, and waits until it does.
-func (s *Service) run(ctx context.Context, v *VM, serial int64) error {
-	return s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_RUNNING }, func(d *pb.Domain) bool {
-		return d.State == pb.DomainState_DOMAIN_STATE_RUNNING && d.RestartSerial >= uint64(serial)
+// run makes the domain run, with its last restart applied, and waits until it does. agent tells whether the
+// guest's agent answers already.
+func (s *Service) run(ctx context.Context, v *VM) (agent bool, err error) {
+	err = s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_RUNNING }, func(d *pb.Domain) bool {
+		agent = d.AgentConnected
+		return d.State == pb.DomainState_DOMAIN_STATE_RUNNING && d.RestartSerial >= uint64(v.RestartSerial)
 	}, retcode.SystemBusy.Errorf("the host could not start %s", v.ID))
+	return agent, err
 }
 
 func off(d *pb.Domain) bool {
@@ -315,14 +321,10 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 			return nil, err
 		}
 	}
-	ports, err := s.Network.PortsOf(ctx, r, v.ID)
-	if err != nil {
-		return nil, err
+	port := new(network.Port)
+	if err := r.NewSelect().Model(port).Column("id", "uuid", "mac").Where("id = ?", v.PortID).Scan(ctx); err != nil {
+		return nil, fmt.Errorf("port of %s: %w", v.ID, err)
 	}
-	if len(ports[v.ID]) == 0 {
-		return nil, fmt.Errorf("%s has no port", v.ID)
-	}
-	port := ports[v.ID][0]
 	nic := &pb.DomainNIC{PortUuid: port.UUID, Mac: port.MAC, Mtu: uint32(s.Fleet.OverlayMTU(v.Region)), PortId: port.ID}
 	spec := &pb.DomainSpec{
 		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: []*pb.DomainNIC{nic},
@@ -370,7 +372,8 @@ func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
 				return err
 			}
 		}
-		if _, err := s.settle(ctx, tx, v, to, "placed"); err != nil {
+		v.QGAConnected = j.Agent
+		if _, err := s.settle(ctx, tx, v, to, "placed", "qga_connected"); err != nil {
 			return err
 		}
 	}
@@ -453,7 +456,7 @@ func (s *Service) startDomain(ctx context.Context, j *job) error {
 	if err := s.connect(ctx, v); err != nil { // its port came back from the bin
 		return err
 	}
-	if err := s.run(ctx, v, v.RestartSerial); err != nil {
+	if j.Agent, err = s.run(ctx, v); err != nil {
 		return err
 	}
 	return s.reachable(ctx, v)
@@ -559,6 +562,8 @@ func (s *Service) end(ctx context.Context, tx bun.Tx, j *job, to string, cause e
 			return err
 		}
 		v.QGAConnected = false
+	} else if to == Running && cause == nil {
+		v.QGAConnected = j.Agent
 	}
 	v.because(cause)
 	_, err = s.settle(ctx, tx, v, to, "placed", "reason", "reason_code", "qga_connected")
@@ -602,7 +607,8 @@ func (s *Service) restartDomain(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	return s.run(ctx, v, v.RestartSerial)
+	j.Agent, err = s.run(ctx, v)
+	return err
 }
 
 // powerOff cuts the power at once and then waits for the operation it cut through.

@@ -16,8 +16,8 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/workflow/workflowtest"
 )
 
-// spelled finds ids in names that OVN wants without hyphens.
-var spelled = regexp.MustCompile(`(vpc|subnet|sg|nic|seg|eip)_[a-z0-9]{14}`)
+// spelled finds what differs between worlds: UUIDs, ids in names that OVN wants without hyphens, numbers made of ids.
+var spelled = regexp.MustCompile(`[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(vpc|subnet|sg|nic|seg|eip)_[a-z0-9]{14}|\b[0-9]{6,}\b`)
 
 // snapshot is all that an operation on a machine could change, as lines. Failed machines hold nothing, so they
 // are left out; so are tombstones.
