@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
 	libvirt "github.com/digitalocean/go-libvirt"
-	"github.com/digitalocean/go-libvirt/socket/dialers"
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
@@ -22,6 +22,7 @@ type libvirtLink struct {
 
 	mu      sync.Mutex
 	current *libvirt.Libvirt
+	line    *line         // below current
 	problem error         // why there is none
 	changed chan struct{} // closed when current or problem changes
 }
@@ -60,41 +61,75 @@ func (v *libvirtLink) now() (*libvirt.Libvirt, error) {
 	return v.current, v.problem
 }
 
-func (v *libvirtLink) set(l *libvirt.Libvirt, problem error) {
+func (v *libvirtLink) set(l *libvirt.Libvirt, at *line, problem error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.current, v.problem = l, problem
+	v.current, v.line, v.problem = l, at, problem
 	close(v.changed)
 	v.changed = make(chan struct{})
 }
 
-// dial connects and opens the system's QEMU driver, within 10 s.
-func (v *libvirtLink) dial(ctx context.Context) (*libvirt.Libvirt, error) {
-	l := libvirt.NewWithDialer(dialers.NewLocal(dialers.WithSocket(v.socket), dialers.WithLocalTimeout(2*time.Second)))
-	done := make(chan error, 1)
-	go func() { done <- l.ConnectToURI(libvirt.QEMUSystem) }()
-	select {
-	case err := <-done:
-		if err != nil {
-			return nil, fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
-		}
-		return l, nil
-	case <-time.After(10 * time.Second):
-	case <-ctx.Done():
-	}
-	go func() { // when it comes after all
-		if <-done == nil {
-			l.Disconnect()
-		}
-	}()
-	return nil, fmt.Errorf("%w: libvirt does not answer on %s", hostlink.ErrUnavailable, v.socket)
+// line is the socket below a connection: closing it ends every call that hangs in libvirtd, which the
+// library cannot.
+type line struct {
+	path string
+
+	mu     sync.Mutex
+	conn   net.Conn
+	closed bool
 }
 
+// Dial implements the library's dialer.
+func (s *line) Dial() (net.Conn, error) {
+	conn, err := net.DialTimeout("unix", s.path, 2*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	s.conn = conn
+	return conn, nil
+}
+
+func (s *line) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.conn != nil {
+		s.conn.Close()
+	}
+}
+
+// dial connects and opens the system's QEMU driver, within 10 s.
+func (v *libvirtLink) dial(ctx context.Context) (*libvirt.Libvirt, *line, error) {
+	at := &line{path: v.socket}
+	l := libvirt.NewWithDialer(at)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stop := context.AfterFunc(ctx, at.close)
+	err := l.ConnectToURI(libvirt.QEMUSystem)
+	if !stop() {
+		return nil, nil, fmt.Errorf("%w: libvirt does not answer on %s", hostlink.ErrUnavailable, v.socket)
+	}
+	if err != nil {
+		at.close()
+		return nil, nil, fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
+	}
+	return l, at, nil
+}
+
+// close ends the connection, and with it calls that hang.
 func (v *libvirtLink) close() {
-	l, _ := v.now()
-	v.set(nil, fmt.Errorf("%w: the agent ends", hostlink.ErrUnavailable))
-	if l != nil {
-		go l.Disconnect()
+	v.mu.Lock()
+	at := v.line
+	v.mu.Unlock()
+	v.set(nil, nil, fmt.Errorf("%w: the agent ends", hostlink.ErrUnavailable))
+	if at != nil {
+		at.close()
 	}
 }
 

@@ -129,11 +129,12 @@ func (h *Host) states(l *libvirt.Libvirt) ([]*pb.Domain, error) {
 // follow keeps the connection to libvirtd and passes its events on.
 func (h *Host) follow() {
 	for h.ctx.Err() == nil {
-		l, err := h.virt.dial(h.ctx)
+		l, at, err := h.virt.dial(h.ctx)
 		if err == nil {
-			err = h.followOne(l)
+			err = h.followOne(l, at)
+			at.close()
 		}
-		h.virt.set(nil, err)
+		h.virt.set(nil, nil, err)
 		if h.ctx.Err() == nil {
 			h.log.Warn("libvirt is away", "error", err)
 		}
@@ -145,7 +146,7 @@ func (h *Host) follow() {
 }
 
 // followOne lives as long as one connection. Its result is why that ended.
-func (h *Host) followOne(l *libvirt.Libvirt) error {
+func (h *Host) followOne(l *libvirt.Libvirt, at *line) error {
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	merged := make(chan any)
@@ -163,8 +164,8 @@ func (h *Host) followOne(l *libvirt.Libvirt) error {
 			}
 		}()
 	}
-	h.virt.set(l, nil)
-	defer h.virt.set(nil, hostlink.ErrUnavailable)
+	h.virt.set(l, at, nil)
+	defer h.virt.set(nil, nil, hostlink.ErrUnavailable)
 	h.log.Info("libvirt is connected")
 	// A libvirtd that never saw this QEMU asks it for its abilities, for many seconds: before the first guest does.
 	go l.ConnectGetDomainCapabilities(nil, libvirt.OptString{"x86_64"}, libvirt.OptString{"q35"}, libvirt.OptString{h.virtType}, 0)

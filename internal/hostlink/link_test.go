@@ -207,6 +207,8 @@ func TestWatch(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Fatalf("a watch given up answers %v", err)
 	}
+	f = &fake{events: make(chan *pb.Event), err: hostlink.ErrUnavailable}
+	c, _ = serve(t, f)
 	go func() {
 		done <- c.Watch(t.Context(), &pb.WatchRequest{}, func(*pb.Event) {})
 	}()
