@@ -193,6 +193,20 @@ func (d *defaults) create(name string) map[string]string {
 	}
 }
 
+// waitRunning waits until one machine runs.
+func (s *server) waitRunning(vm string) error {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		a, err := s.call("DescribeVMInstance", map[string]string{"VMIDs.0": vm, "States.0": "Running"})
+		if err != nil {
+			return err
+		}
+		if len(a.Infos) == 1 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not run after a minute", vm)
+}
+
 // settled waits until n machines run.
 func (s *server) settled(n int) error {
 	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
