@@ -27,7 +27,7 @@ func imageCache() string {
 }
 
 func imageCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Build disk images for virtual machines"}
+	cmd := &cobra.Command{Use: "image", Short: "Build disk images for virtual machines, and import them"}
 	var out, cache string
 	build := &cobra.Command{
 		Use:       "build " + strings.Join(guest.Images, "|"),
@@ -53,7 +53,7 @@ func imageCommand() *cobra.Command {
 	}
 	build.Flags().StringVar(&out, "out", "", "copy the image to this file")
 	build.Flags().StringVar(&cache, "cache", imageCache(), "directory of built images and downloaded packages")
-	cmd.AddCommand(build)
+	cmd.AddCommand(build, imageImport())
 	return cmd
 }
 
