@@ -632,8 +632,13 @@ func TestDatapath(t *testing.T) {
 		} {
 			a.Groups = []Group{{ID: "sg-1", Side: Outer, Members: []string{"a2"}, Rules: c.rules}}
 			l.ensure(a)
-			if _, err := outside.ask("172.20.0.11", 80); (err == nil) != c.open {
-				t.Errorf("case %d: open %v: %v", i, c.open, err)
+			if err := within(3*time.Second, func() error {
+				if _, err := outside.ask("172.20.0.11", 80); (err == nil) != c.open {
+					return fmt.Errorf("want open %v: %v", c.open, err)
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("case %d: %v", i, err)
 			}
 		}
 	})

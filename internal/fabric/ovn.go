@@ -37,7 +37,8 @@ const (
 	attempts = 3
 	// reconnectTimeout bounds one attempt at connecting, including reading the rows.
 	reconnectTimeout = 20 * time.Second
-	inactivity       = 30 * time.Second
+	// inactivity is how often a connection is asked whether it lives.
+	inactivity = 30 * time.Second
 )
 
 // Options say where OVN's databases are.
@@ -65,6 +66,7 @@ type ovn struct {
 	north client.Client
 	south client.Client // nil: none
 	log   *slog.Logger
+	end   context.CancelFunc // of the probes
 
 	// owners serializes the changes of one VPC or segment.
 	owners sync.Map // id -> chan struct{} of capacity 1
@@ -95,18 +97,22 @@ var _ Fabric = (*ovn)(nil)
 // OpenOVN connects to OVN and returns once its northbound rows are known. A lost
 // connection is taken up again by itself; calls wait for it until their context ends.
 func OpenOVN(ctx context.Context, o Options) (Fabric, error) {
-	f := &ovn{log: o.Log, moved: make(chan struct{}), behind: map[string]lag{}}
+	life, end := context.WithCancel(context.Background())
+	f := &ovn{log: o.Log, end: end, moved: make(chan struct{}), behind: map[string]lag{}}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
 	db, err := northboundClient()
 	if err != nil {
+		end()
 		return nil, err
 	}
 	if f.north, err = connect(ctx, db, o.Northbound, o.TLS, f.log); err != nil {
+		end()
 		return nil, fmt.Errorf("northbound: %w", err)
 	}
 	f.watch(f.north)
+	go probe(life, f.north)
 	if o.Southbound == "" {
 		return f, nil
 	}
@@ -115,11 +121,35 @@ func OpenOVN(ctx context.Context, o Options) (Fabric, error) {
 		f.south, err = connect(ctx, db, o.Southbound, o.TLS, f.log)
 	}
 	if err != nil {
-		f.north.Close()
+		f.Close()
 		return nil, fmt.Errorf("southbound: %w", err)
 	}
 	f.watch(f.south)
+	go probe(life, f.south)
 	return f, nil
+}
+
+// probe ends a connection whose other end went without saying so; the client
+// then connects anew. The client's own check closes a channel that a transaction
+// may be about to write to, which ends the process.
+func probe(ctx context.Context, c client.Client) {
+	t := time.NewTicker(inactivity)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if !c.Connected() {
+			continue
+		}
+		short, cancel := context.WithTimeout(ctx, inactivity)
+		if err := c.Echo(short); err != nil && ctx.Err() == nil {
+			c.Disconnect()
+		}
+		cancel()
+	}
 }
 
 // connect opens one database and reads the model's tables.
@@ -127,7 +157,7 @@ func connect(ctx context.Context, db model.ClientDBModel, endpoints string, t *t
 	retry := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
 		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
 	logger := logr.FromSlogHandler(log.Handler())
-	options := []client.Option{client.WithInactivityCheck(inactivity, reconnectTimeout, retry), client.WithLogger(&logger)}
+	options := []client.Option{client.WithReconnect(reconnectTimeout, retry), client.WithLogger(&logger)}
 	if t != nil {
 		options = append(options, client.WithTLSConfig(t))
 	}
@@ -179,6 +209,7 @@ func watched(db model.ClientDBModel) []client.MonitorOption {
 
 // Close ends the connections.
 func (f *ovn) Close() error {
+	f.end()
 	f.north.Close()
 	if f.south != nil {
 		f.south.Close()
