@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"embed"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -380,13 +379,7 @@ func tinyDisk(ctx context.Context, work, kernel, initrd string) (string, error) 
 		return "", err
 	}
 	for file, size := range map[string]int64{fat: fatBytes, state: stateBytes, disk: diskBytes} {
-		f, err := os.Create(file)
-		if err != nil {
-			return "", err
-		}
-		err = f.Truncate(size)
-		f.Close()
-		if err != nil {
+		if err := truncated(file, size); err != nil {
 			return "", err
 		}
 	}
@@ -410,7 +403,9 @@ func tinyDisk(ctx context.Context, work, kernel, initrd string) (string, error) 
 		return "", err
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(masterBootRecord(mbr), 0); err != nil {
+	if _, err := f.WriteAt(masterBootRecord(mbr,
+		partition{active: true, kind: 0x0e, start: fatStart / sector, size: fatBytes / sector},
+		partition{kind: 0x83, start: stateStart / sector, size: stateBytes / sector}), 0); err != nil {
 		return "", err
 	}
 	for _, part := range []struct {
@@ -426,23 +421,4 @@ func tinyDisk(ctx context.Context, work, kernel, initrd string) (string, error) 
 		}
 	}
 	return disk, f.Close()
-}
-
-// masterBootRecord is the boot code with a table of our two partitions.
-func masterBootRecord(code []byte) []byte {
-	mbr := make([]byte, sector)
-	copy(mbr[:440], code)
-	partition := func(slot int, active, kind byte, start, size uint32) {
-		p := mbr[446+16*slot:]
-		p[0], p[4] = active, kind
-		// Cylinder, head and sector beyond their range: readers use the sector numbers.
-		copy(p[1:4], []byte{0xfe, 0xff, 0xff})
-		copy(p[5:8], []byte{0xfe, 0xff, 0xff})
-		binary.LittleEndian.PutUint32(p[8:], start)
-		binary.LittleEndian.PutUint32(p[12:], size)
-	}
-	partition(0, 0x80, 0x0e, fatStart/sector, fatBytes/sector)
-	partition(1, 0, 0x83, stateStart/sector, stateBytes/sector)
-	mbr[510], mbr[511] = 0x55, 0xaa
-	return mbr
 }
