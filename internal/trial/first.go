@@ -125,12 +125,14 @@ func (t *Trial) Defaults(ctx context.Context, client *cli.Client) (Defaults, err
 			return err
 		}
 		for _, i := range answer.Infos {
-			if text, ok := i[field].(string); ok && text != "" {
+			if text, ok := i[field].(string); ok && text != "" && (*to == "" || i["IsDefault"] == true || i["Name"] == "default") {
 				*to = text
-				return nil
 			}
 		}
-		return fmt.Errorf("trial: %s lists nothing", name)
+		if *to == "" {
+			return fmt.Errorf("trial: %s lists nothing", name)
+		}
+		return nil
 	}
 	err := errors.Join(one("DescribeVMType", "VMType", &d.VMType), one("DescribeStorageType", "StorageType", &d.StorageType),
 		one("DescribeVPC", "VPCID", &d.VPCID), one("DescribeSubnet", "SubnetID", &d.SubnetID), one("DescribeSecurityGroup", "SGID", &d.OuterGroup))

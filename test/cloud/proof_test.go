@@ -373,7 +373,7 @@ func established(t *testing.T, c *cloud, m *machine) {
 	if err := echo("before"); err != nil {
 		t.Fatal(err)
 	}
-	c.call(t, m.client, "CreateSecurityGroupRule", cli.Params{"SGID": group.SGID, "Rules": []string{"TCP|" + port + "|0.0.0.0/0|DROP|HIGH|1"}}, nil)
+	c.call(t, m.client, "CreateSecurityGroupRule", cli.Params{"SGID": group.SGID, "Rules": []string{"TCP|" + port + "|" + c.Options.OutsideAddress().String() + "/32|DROP|HIGH|1"}}, nil)
 	until(t, c, 30*time.Second, "the closed port", func() error {
 		conn, err := dial()
 		if err != nil {
