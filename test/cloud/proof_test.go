@@ -64,7 +64,7 @@ func TestCloud(t *testing.T) {
 		if other.ip != a.ip {
 			t.Fatalf("the other tenant's guest has %s, not %s as the first of ours", other.ip, a.ip)
 		}
-		if out := b.must(t, "wget -qO- -T5 http://"+a.ip+"/"); !strings.Contains(out, "id="+a.id+"\n") {
+		if out := b.must(t, "timeout 10 wget -qO- http://"+a.ip+"/"); !strings.Contains(out, "id="+a.id+"\n") {
 			t.Errorf("%s is, for its own VPC, not its own guest:\n%s", a.ip, out)
 		}
 		until(t, c, 30*time.Second, "the other guest's script", func() error {
@@ -214,7 +214,11 @@ func TestCloud(t *testing.T) {
 					return err
 				})
 			}
-			c.call(t, m.client, "PoweroffVMInstance", cli.Params{"VMID": m.id}, nil)
+			// A host that was away is in use again after its next health call.
+			until(t, c, time.Minute, "power off", func() error {
+				_, err := m.client.Call(c.ctx, "PoweroffVMInstance", cli.Params{"VMID": m.id}, nil)
+				return err
+			})
 			m.state(t, "Stopped")
 			c.call(t, m.client, "DeleteVMInstance", cli.Params{"VMID": m.id}, nil)
 		}
