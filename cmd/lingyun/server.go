@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,7 @@ func serverCommand() *cobra.Command {
 		listenFD int
 		segment  string
 		gateway  string
+		within   string
 		dns      []string
 		logLevel string
 	)
@@ -65,6 +67,11 @@ and networks run on without it.`,
 					return fmt.Errorf("--segment-gateway: %w", err)
 				}
 			}
+			if within != "" {
+				if cfg.Segment.First, cfg.Segment.Last, err = addressRange(within); err != nil {
+					return fmt.Errorf("--segment-range: %w", err)
+				}
+			}
 			for _, d := range dns {
 				a, err := netip.ParseAddr(d)
 				if err != nil {
@@ -97,11 +104,30 @@ and networks run on without it.`,
 	f.StringVar(&cfg.OVNHosts, "ovn-hosts", "", "how hosts reach the southbound database: ssl:HOST:PORT")
 	f.StringVar(&segment, "segment", "", "CIDR of the external segment Bgp (read on the first start)")
 	f.StringVar(&gateway, "segment-gateway", "", "router of the segment's outside (default: its first address)")
+	f.StringVar(&within, "segment-range", "", "FIRST-LAST of the segment's addresses to hand out (default: all but its ends and the router)")
 	f.StringVar(&cfg.Segment.Network, "segment-network", "provider", "provider network of the segment, as in the hosts' bridge mappings")
 	f.StringSliceVar(&dns, "dns", nil, "DNS servers for guests")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error; info logs every call")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
+}
+
+// addressRange reads FIRST-LAST.
+func addressRange(text string) (first, last netip.Addr, err error) {
+	from, to, ok := strings.Cut(text, "-")
+	if !ok {
+		return first, last, fmt.Errorf("%q is not FIRST-LAST", text)
+	}
+	if first, err = netip.ParseAddr(from); err != nil {
+		return first, last, err
+	}
+	if last, err = netip.ParseAddr(to); err != nil {
+		return first, last, err
+	}
+	if last.Less(first) {
+		return first, last, fmt.Errorf("%s is after %s", first, last)
+	}
+	return first, last, nil
 }
 
 // serve runs a controller until ctx ends.

@@ -46,6 +46,8 @@ type Segment struct {
 	CIDR    netip.Prefix
 	Gateway netip.Addr // the outside's router; invalid: the first address of CIDR
 	Network string     // provider network, as in the hosts' bridge mappings
+	// First and Last bound what is handed out; invalid: all of CIDR but its ends and the gateway.
+	First, Last netip.Addr
 }
 
 // What a simulated cloud's segment is: the addresses set aside for benchmarks (RFC 2544).
@@ -310,7 +312,7 @@ func (c *Controller) bootstrap(ctx context.Context) error {
 			segment.Gateway = segment.CIDR.Masked().Addr().Next()
 		}
 		if err := c.Network.Bootstrap(ctx, catalog.DefaultRegion, network.SegmentConfig{Name: "Bgp", CIDR: segment.CIDR.Masked(),
-			Gateway: segment.Gateway, Network: segment.Network}); err != nil {
+			Gateway: segment.Gateway, First: segment.First, Last: segment.Last, Network: segment.Network}); err != nil {
 			return err
 		}
 	}
