@@ -37,16 +37,21 @@ func dirFlag(cmd *cobra.Command, dir *string) {
 func upCommand() *cobra.Command {
 	var o trial.Options
 	var install bool
+	var onMachine machineFlags
 	var cache string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a whole cloud on this machine, with a first virtual machine",
 		Long: `Starts a whole cloud on this machine: OVN, Open vSwitch, libvirt, the controller and an agent, each in
 network namespaces of their own. The machine's own network is not changed; the cloud is reached over
-loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
+loopback (lingyun forward, lingyun ssh). With --external-interface the cloud is put on the machine itself, on a
+real provider network, and other machines may join it (docs/operator.md). Running it again changes nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			say := progress(cmd)
+			if err := onMachine.complete(cmd, &o); err != nil {
+				return err
+			}
 			if err := trial.Check(o.Dir); err != nil {
 				return err
 			}
@@ -61,6 +66,11 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 			}
 			o.Binary = self
 			_, err = trial.Open(cmd.Context(), o.Dir)
+			if errors.Is(err, trial.ErrNotRunning) {
+				if err := trial.CheckMachine(o); err != nil {
+					return err
+				}
+			}
 			if o.VirtType == "" && errors.Is(err, trial.ErrNotRunning) {
 				say("trying whether KVM boots a guest")
 				o.VirtType = host.ProbeVirtType(cmd.Context(), slog.New(slog.DiscardHandler))
@@ -71,6 +81,7 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 			return up(cmd, o, cache, say)
 		},
 	}
+	onMachine.add(cmd)
 	dirFlag(cmd, &o.Dir)
 	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address of the API on this machine's loopback")
 	cmd.Flags().IntVar(&o.Hosts, "hosts", 1, "simulated hosts, 1 to 20")
@@ -79,6 +90,61 @@ loopback (lingyun forward, lingyun ssh). Running it again changes nothing.`,
 	cmd.Flags().BoolVar(&install, "install", true, "install missing packages from the distribution")
 	cmd.Flags().StringVar(&cache, "image-cache", imageCache(), "directory of built images")
 	return cmd
+}
+
+// machineFlags put the cloud on the machine itself.
+type machineFlags struct {
+	external, network, gateway, within, management string
+	force                                          bool
+}
+
+func (f *machineFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.external, "external-interface", "", "`interface` on the provider's network: puts the cloud on this machine itself")
+	flags.StringVar(&f.network, "external-network", "", "`CIDR` of the provider's network")
+	flags.StringVar(&f.gateway, "external-gateway", "", "`address` of the provider's router")
+	flags.StringVar(&f.within, "external-range", "", "`FIRST-LAST`: addresses that the cloud may hand out")
+	flags.StringVar(&f.management, "management-address", "", "`address` of this machine for other hosts (default: of the interface with the default route)")
+	flags.BoolVar(&f.force, "force", false, "take the interface even when it carries the default route; its addresses move to br-ex")
+}
+
+// complete sets the options of the trial, or refuses.
+func (f *machineFlags) complete(cmd *cobra.Command, o *trial.Options) error {
+	if f.external == "" {
+		for _, name := range []string{"external-network", "external-gateway", "external-range", "management-address", "force"} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s is for a cloud on the machine itself: name its --external-interface, too", name)
+			}
+		}
+		return nil
+	}
+	if cmd.Flags().Changed("hosts") {
+		return errors.New("--hosts simulates hosts; other machines join with \"lingyun agent join\"")
+	}
+	m := &trial.Machine{Interface: f.external, Force: f.force}
+	var err error
+	if f.network != "" {
+		if o.Segment, err = netip.ParsePrefix(f.network); err != nil {
+			return fmt.Errorf("--external-network: %w", err)
+		}
+	}
+	if f.gateway != "" {
+		if m.Gateway, err = netip.ParseAddr(f.gateway); err != nil {
+			return fmt.Errorf("--external-gateway: %w", err)
+		}
+	}
+	if f.within != "" {
+		if m.First, m.Last, err = addressRange(f.within); err != nil {
+			return fmt.Errorf("--external-range: %w", err)
+		}
+	}
+	if f.management == "" {
+		m.Management = trial.ManagementAddress()
+	} else if m.Management, err = netip.ParseAddr(f.management); err != nil {
+		return fmt.Errorf("--management-address: %w", err)
+	}
+	o.Machine = m
+	return nil
 }
 
 // installCommand installs what `up` would, and nothing else: for images of machines, and for the tests.
@@ -127,7 +193,7 @@ func up(cmd *cobra.Command, o trial.Options, cache string, say func(string)) err
 		say("it is running already, nothing was changed")
 	}
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "\nConsole and API:     http://%s/  (API at /api)\n", t.Options.Listen)
+	fmt.Fprintf(out, "\nAPI:                 http://%s/api\n", t.Options.Listen)
 	fmt.Fprintf(out, "Administrator:       %s\n", filepath.Join(t.Options.Dir, "admin.json"))
 	fmt.Fprintf(out, "Demo tenant:         %s\n", filepath.Join(t.Options.Dir, "demo.json"))
 	if first.VMID != "" {

@@ -62,7 +62,7 @@ func Start(ctx context.Context, o Options, say func(string)) (t *Trial, fresh bo
 	if err != nil {
 		return nil, false, err
 	}
-	if t.Options.Hosts != o.Hosts || t.Options.Prefix != o.Prefix || t.Options.Listen != o.Listen {
+	if t.Options.Hosts != o.Hosts || t.Options.Prefix != o.Prefix || t.Options.Listen != o.Listen || !sameMachine(t.Options.Machine, o.Machine) {
 		return nil, false, fmt.Errorf("trial: one with other options is running in %s (%d hosts, API on %s); end it first (lingyun down)", o.Dir, t.Options.Hosts, t.Options.Listen)
 	}
 	said := 0
@@ -188,7 +188,13 @@ func (t *Trial) Forward(ctx context.Context, listen, target string) (string, err
 }
 
 // Outside is the name of the namespace outside the cloud.
-func (t *Trial) Outside() string { return t.Options.namespace("outside") }
+// It is empty when the cloud is on the machine itself: the outside is real then.
+func (t *Trial) Outside() string {
+	if t.Options.Machine != nil {
+		return ""
+	}
+	return t.Options.namespace("outside")
+}
 
 // Dial connects to an address (IP:PORT) as seen from outside the cloud.
 func (t *Trial) Dial(ctx context.Context, address string) (net.Conn, error) {
@@ -272,6 +278,9 @@ func Stop(ctx context.Context, dir string, purge bool) error {
 	}
 	if !purge {
 		return nil
+	}
+	if err := forgetDomains(ctx, host0(o).agentDir()); err != nil {
+		return err
 	}
 	if _, err := os.Stat(o.trialDir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

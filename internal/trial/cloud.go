@@ -58,13 +58,16 @@ func (s *supervisor) startController(ctx context.Context) error {
 		return err
 	}
 	listen := listener.Addr().String()
+	segment := []string{"--segment", s.o.Segment.String(), "--segment-network", ProviderNetwork}
+	if m := s.o.Machine; m != nil {
+		segment = append(segment, "--segment-gateway", m.Gateway.String(), "--segment-range", m.First.String()+"-"+m.Last.String())
+	}
 	return s.startAll(ctx, []*daemon{{
 		name: "controller",
-		argv: []string{s.o.Binary, "server", "--data", s.o.Dir, "--listen", listen, "--listen-fd", "3",
-			"--management", net.JoinHostPort(ControllerAddress().String(), strconv.Itoa(joinPort)),
+		argv: append([]string{s.o.Binary, "server", "--data", s.o.Dir, "--listen", listen, "--listen-fd", "3",
+			"--management", net.JoinHostPort(s.o.controllerAddress().String(), strconv.Itoa(joinPort)),
 			"--ovn-northbound", s.o.Northbound(), "--ovn-southbound", s.o.Southbound(),
-			"--ovn-hosts", fmt.Sprintf("ssl:%s:%d", ControllerAddress(), southboundPort),
-			"--segment", s.o.Segment.String(), "--segment-network", ProviderNetwork},
+			"--ovn-hosts", fmt.Sprintf("ssl:%s:%d", s.o.controllerAddress(), southboundPort)}, segment...),
 		files: []*os.File{file},
 		ready: func(ctx context.Context, _ *supervisor) error {
 			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/readyz", nil)
@@ -96,7 +99,7 @@ func (s *supervisor) openSouthbound(ctx context.Context) error {
 	if err := sbctl("set-ssl", filepath.Join(dir, "ovn.key"), filepath.Join(dir, "ovn.crt"), filepath.Join(dir, "ca.crt")); err != nil {
 		return err
 	}
-	return sbctl("set-connection", "role=ovn-controller", fmt.Sprintf("pssl:%d:%s", southboundPort, ControllerAddress()))
+	return sbctl("set-connection", "role=ovn-controller", fmt.Sprintf("pssl:%d:%s", southboundPort, s.o.controllerAddress()))
 }
 
 // join makes a host one of the cloud's, as an operator does: a token from the
@@ -111,15 +114,29 @@ func (s *supervisor) join(ctx context.Context, h host) error {
 		return err
 	}
 	var answer struct{ Token string }
-	if _, err := admin.Call(ctx, "CreateHostJoinToken", cli.Params{"Name": h.o.namespace(h.name())}, &answer); err != nil {
+	if _, err := admin.Call(ctx, "CreateHostJoinToken", cli.Params{"Name": h.hostName()}, &answer); err != nil {
 		return err
 	}
+	management, overlay, datapath := HostAddress(h.n), address(overlayNetwork, 10+h.n).Addr(), "netdev"
+	if m := s.o.Machine; m != nil {
+		management, overlay, datapath = m.Management, m.Management, s.state.Taken.Datapath
+	}
 	_, err = s.exec(ctx, h.place(s), s.o.Binary, "agent", "join", "--data", h.agentDir(),
-		"--controller", fmt.Sprintf("https://%s:%d", ControllerAddress(), joinPort),
-		"--listen", fmt.Sprintf("%s:%d", HostAddress(h.n), agentPort),
-		"--name", h.o.namespace(h.name()), "--token", answer.Token, "--virt-type", s.o.VirtType,
-		"--overlay-ip", address(overlayNetwork, 10+h.n).Addr().String(), "--datapath", "netdev", "--network", ProviderNetwork+":br-ex")
+		"--controller", fmt.Sprintf("https://%s:%d", s.o.controllerAddress(), joinPort),
+		"--listen", fmt.Sprintf("%s:%d", management, agentPort),
+		"--name", h.hostName(), "--token", answer.Token, "--virt-type", s.o.VirtType,
+		"--overlay-ip", overlay.String(), "--datapath", datapath, "--network", ProviderNetwork+":"+providerBridge)
 	return err
+}
+
+// hostName is the host's name in the cloud: the machine's own, when it is the machine.
+func (h host) hostName() string {
+	if h.o.Machine != nil {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return h.o.namespace(h.name())
 }
 
 func (h host) agent() *daemon {

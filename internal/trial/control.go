@@ -133,7 +133,7 @@ func (s *supervisor) handleForward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.forwards[target] = listener
-	go func() { _ = Forward(context.Background(), listener, s.o.namespace("outside"), target) }()
+	go func() { _ = Forward(context.Background(), listener, (&Trial{Options: s.o}).Outside(), target) }()
 	fmt.Fprint(w, listener.Addr())
 }
 

@@ -14,9 +14,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/lingyun-cloud/lingyun/internal/cli"
 	"github.com/lingyun-cloud/lingyun/internal/guest"
-	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // Admin makes a client of the platform administrator, Demo of the demo tenant.
@@ -199,18 +200,13 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 			return first, err
 		}
 		var answer struct{ VMID string }
-		// Hosts are asked for their health after they joined: until then there is no room.
-		var final error
-		err = untilEvery(ctx, apiPause, time.Minute, func() error {
-			_, err := demo.Call(ctx, "CreateVMInstance", cli.Params{"Name": firstVM, "Password": first.Password, "ChargeType": "Dynamic",
-				"VMType": d.VMType, "CPU": 1, "Memory": 1024, "BootDiskSetType": d.StorageType, "VPCID": d.VPCID, "SubnetID": d.SubnetID,
-				"ImageID": imageID, "WANSGID": d.OuterGroup}, &answer)
-			if !noRoomYet(err) {
-				final, err = err, nil
-			}
-			return err
-		})
-		if err = errors.Join(err, final); err != nil {
+		if err := t.waitRoom(ctx); err != nil {
+			return first, err
+		}
+		_, err = demo.Call(ctx, "CreateVMInstance", cli.Params{"Name": firstVM, "Password": first.Password, "ChargeType": "Dynamic",
+			"VMType": d.VMType, "CPU": 1, "Memory": 1024, "BootDiskSetType": d.StorageType, "VPCID": d.VPCID, "SubnetID": d.SubnetID,
+			"ImageID": imageID, "WANSGID": d.OuterGroup}, &answer)
+		if err != nil {
 			return first, err
 		}
 		first.VMID = answer.VMID
@@ -249,6 +245,9 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 	if err := errors.Join(keep(), WaitState(ctx, demo, time.Minute, "DescribeEIP", "EIPIDs", "Status", first.EIPID, "Bound")); err != nil {
 		return first, err
 	}
+	if t.Options.Machine != nil {
+		return first, t.waitReal(ctx, demo, &first, say)
+	}
 	say("waiting until its page answers on " + first.IP + ", seen from outside the cloud")
 	if err := t.waitFirst(ctx, demo, first, say); err != nil {
 		return first, err
@@ -259,6 +258,24 @@ func (t *Trial) FirstVM(ctx context.Context, imageID string, say func(string)) (
 	}
 	first.URL = "http://" + local + "/"
 	return first, nil
+}
+
+// waitReal waits for the first machine on a real provider network: for its page
+// where a route leads there, else until it runs.
+func (t *Trial) waitReal(ctx context.Context, demo *cli.Client, first *First, say func(string)) error {
+	first.URL = "http://" + first.IP + "/"
+	if _, err := netlink.RouteGet(net.ParseIP(first.IP)); err == nil {
+		say("waiting until its page answers on " + first.IP)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if t.waitFirst(ctx, demo, *first, say) == nil {
+			return nil
+		}
+		say("it does not answer this machine: look at " + first.URL + " from the provider's network; its router must accept the range's addresses on " + t.Options.Machine.Interface)
+		return nil
+	}
+	say("this machine has no route to " + first.IP + ": open " + first.URL + " from the provider's network, or add a route")
+	return WaitState(ctx, demo, 2*time.Minute, "DescribeVMInstance", "VMIDs", "State", first.VMID, "Running")
 }
 
 // waitFirst waits until the first machine's page answers. A machine that is found
@@ -332,15 +349,22 @@ func password() (string, error) {
 	return "L1-" + string(text), nil
 }
 
-// noRoomYet tells whether a refusal may end by itself once the hosts' first health calls have come.
-func noRoomYet(err error) bool {
-	var refusal *cli.Error
-	if !errors.As(err, &refusal) {
-		return false
+// waitRoom waits until hosts have room. They are asked for their health after they joined: until then there is none.
+func (t *Trial) waitRoom(ctx context.Context) error {
+	admin, err := t.Options.Admin()
+	if err != nil {
+		return err
 	}
-	switch retcode.Code(refusal.Code) {
-	case retcode.NoIdleComputeSet, retcode.NoIdleStorageSet, retcode.ComputeSetInsufficient, retcode.StorageSetInsufficient:
-		return true
-	}
-	return false
+	return untilEvery(ctx, apiPause, time.Minute, func() error {
+		var regions infos[struct{ CPUAllocable, MemoryAllocable, StorageCount int64 }]
+		if _, err := admin.Call(ctx, "DescribeRegion", cli.Params{}, &regions); err != nil {
+			return err
+		}
+		for _, r := range regions.Infos {
+			if r.CPUAllocable > 0 && r.MemoryAllocable > 0 && r.StorageCount > 0 {
+				return nil
+			}
+		}
+		return errors.New("trial: no host is available")
+	})
 }

@@ -263,6 +263,9 @@ func (h host) afterVSwitchd(ctx context.Context, s *supervisor) error {
 }
 
 func (h host) place(s *supervisor) place {
+	if h.o.Machine != nil {
+		return place{}
+	}
 	return place{namespace: h.namespace(), holder: s.holderOf(h.name())}
 }
 
@@ -324,10 +327,18 @@ func (o Options) central() []*daemon {
 }
 
 // Northbound and Southbound are the endpoints of OVN's databases for programs of the machine.
-func (o Options) Northbound() string { return "unix:" + o.ovn("nb.sock") }
+func (o Options) Northbound() string { return "unix:" + o.ovnSocket("nb") }
+
+// ovnSocket is where a database of OVN listens: the distribution's unit with systemd on the machine, else ours.
+func (o Options) ovnSocket(db string) string {
+	if o.Machine != nil && systemd() {
+		return "/run/ovn/ovn" + db + "_db.sock"
+	}
+	return o.ovn(db + ".sock")
+}
 
 // Southbound is the local endpoint; hosts use SouthboundForHosts.
-func (o Options) Southbound() string { return "unix:" + o.ovn("sb.sock") }
+func (o Options) Southbound() string { return "unix:" + o.ovnSocket("sb") }
 
 func makeDatabase(ctx context.Context, s *supervisor, file, schema string) error {
 	if _, err := os.Stat(file); err == nil {

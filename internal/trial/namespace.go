@@ -58,10 +58,13 @@ func inNamespace(name string, f func() error) error {
 	})
 }
 
-// DialIn connects to an address (IP:PORT, TCP) as seen from a named network namespace.
+// DialIn connects to an address (IP:PORT, TCP) as seen from a named network namespace, or, without a name, from here.
 func DialIn(ctx context.Context, namespace, address string) (net.Conn, error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
 		return nil, fmt.Errorf("trial: %q is not IP:PORT", address)
+	}
+	if namespace == "" {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	}
 	var conn net.Conn
 	err := inNamespace(namespace, func() (err error) {

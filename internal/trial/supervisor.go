@@ -97,6 +97,7 @@ type state struct {
 	Options    Options
 	BootID     string            // of the machine: after a reboot nothing of this is left
 	Namespaces map[string]uint64 // inodes by full name
+	Taken      *taken            `json:",omitempty"` // of the machine itself
 }
 
 // SuperviseCommand is the hidden subcommand that runs Supervise.
@@ -186,6 +187,9 @@ func (s *supervisor) say(format string, args ...any) {
 
 // build makes the namespaces and starts everything.
 func (s *supervisor) build(ctx context.Context) error {
+	if s.o.Machine != nil {
+		return s.buildOnMachine(ctx)
+	}
 	s.say("building the networks")
 	if err := s.buildNetworks(); err != nil {
 		return err
@@ -412,6 +416,9 @@ func (s *supervisor) holderOf(host string) int {
 }
 
 func (s *supervisor) placeOf(host string) place {
+	if s.o.Machine != nil {
+		return place{}
+	}
 	if host == "" {
 		return place{namespace: s.o.namespace("mgmt")}
 	}
@@ -572,6 +579,7 @@ func (s *supervisor) takeDown(ctx context.Context) error {
 	}
 	order := append([]string(nil), s.order...)
 	s.mu.Unlock()
+	left := s.leaveMachine(ctx)
 	for i := len(order) - 1; i >= 0; i-- {
 		s.mu.Lock()
 		d := s.daemons[order[i]]
@@ -579,7 +587,7 @@ func (s *supervisor) takeDown(ctx context.Context) error {
 		s.endDaemon(d, unix.SIGTERM, 10*time.Second)
 	}
 	s.work.Wait()
-	return sweep(ctx, s.o)
+	return errors.Join(left, sweep(ctx, s.o))
 }
 
 // sweep removes what the trial's state file names: processes in its
@@ -591,6 +599,11 @@ func sweep(ctx context.Context, o Options) error {
 	}
 	if err != nil {
 		return err
+	}
+	if st.Taken != nil && st.BootID == bootID() {
+		if err := st.Taken.undo(ctx, o.Dir); err != nil {
+			return err
+		}
 	}
 	if st.BootID == bootID() {
 		ours := map[uint64]bool{}

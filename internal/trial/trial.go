@@ -37,6 +37,8 @@ type Options struct {
 	Listen string
 	// Segment is the external network; its first address is the outside.
 	Segment netip.Prefix
+	// Machine puts the cloud on the machine itself; nil: a trial in namespaces of its own.
+	Machine *Machine `json:",omitempty"`
 	// VirtType of the hosts, kvm or qemu; empty: every host finds out.
 	VirtType string
 	// EnginesOnly leaves the controller and the agents out.
@@ -69,6 +71,12 @@ func (o *Options) complete() error {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:8080"
 	}
+	if o.Machine != nil {
+		if err := o.Machine.check(o.Segment); err != nil {
+			return err
+		}
+		o.Hosts = 1
+	}
 	if !o.Segment.IsValid() {
 		o.Segment = DefaultSegment
 	}
@@ -100,6 +108,14 @@ func address(network netip.Prefix, n int) netip.Prefix {
 		a = a.Next()
 	}
 	return netip.PrefixFrom(a, network.Bits())
+}
+
+// controllerAddress is where hosts reach the controller.
+func (o Options) controllerAddress() netip.Addr {
+	if o.Machine != nil {
+		return o.Machine.Management
+	}
+	return ControllerAddress()
 }
 
 // ControllerAddress is the controller's address on the management network.
