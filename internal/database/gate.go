@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // gate stands before every connection: it can be shut (the simulated cloud's
@@ -60,8 +61,9 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 type sharedConn struct {
 	turn chan struct{} // holds one token; waiters are served in order
 
-	mu   sync.Mutex
-	conn fullConn
+	mu     sync.Mutex
+	conn   fullConn
+	closed atomic.Bool // its other users may still call: they are refused
 }
 
 func newSharedConn() *sharedConn {
@@ -71,6 +73,9 @@ func newSharedConn() *sharedConn {
 }
 
 func (s *sharedConn) get(ctx context.Context, c driver.Connector) (fullConn, error) {
+	if s.closed.Load() {
+		return nil, ErrUnavailable
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil {
@@ -83,7 +88,20 @@ func (s *sharedConn) get(ctx context.Context, c driver.Connector) (fullConn, err
 	return s.conn, nil
 }
 
+// closeWait is how long close waits for a transaction under way.
+const closeWait = 10 * time.Second
+
+// close waits for its turn, since the driver must not lose a connection under a statement.
 func (s *sharedConn) close() error {
+	t := time.NewTimer(closeWait)
+	defer t.Stop()
+	select {
+	case <-s.turn:
+		defer func() { s.turn <- struct{}{} }()
+	case <-t.C:
+		return errors.New("database: closed while a transaction goes on")
+	}
+	s.closed.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil {
@@ -126,10 +144,14 @@ func (c *gatedConn) enter(ctx context.Context) error {
 	}
 	select {
 	case <-c.shared.turn:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if c.shared.closed.Load() {
+		c.leave()
+		return ErrUnavailable
+	}
+	return nil
 }
 
 func (c *gatedConn) leave() {

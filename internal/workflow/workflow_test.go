@@ -211,7 +211,10 @@ func TestOperationRunsAndSettles(t *testing.T) {
 				return nil
 			}
 		}
-		e := workflow.New(db, workflow.Options{Holder: "test", OnAccept: note("accept"), OnEnd: note("end")})
+		e := workflow.New(db, workflow.Options{
+			Holder: "test", OnAccept: note("accept"), OnEnd: note("end"),
+			SweepEvery: time.Hour, // nothing starts before it is kicked
+		})
 		w := h.register(e)
 		start(t, e)
 		id := h.build(w, "kitchen")
