@@ -5,9 +5,14 @@ SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 ROOT  := $(CURDIR)
 PROOF := $(ROOT)/.cache/proof
 
+# One static binary; and whatever is compiled once serves build, vet and tests.
+export CGO_ENABLED := 0
+
 # Beside what the cloud itself needs: PostgreSQL as a second database, a C
-# compiler for the race detector, and what makes seeds in the guest's own tests.
-TEST_PACKAGES := postgresql gcc libc6-dev genisoimage openssh-client
+# compiler for the race detector, what makes seeds in the guest's own tests, and
+# what looks at networks.
+TEST_PACKAGES := postgresql gcc libc6-dev genisoimage openssh-client \
+	tcpdump iputils-ping iputils-arping ethtool curl socat
 
 # Rooms whose tests run under the race detector: where goroutines share state.
 # Elsewhere it costs five to ten times the time, most of it in SQLite's code.
@@ -22,7 +27,7 @@ all: build
 
 build:
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lingyun ./cmd/lingyun
+	$(GO) build -o bin/lingyun ./cmd/lingyun
 
 # up starts a whole cloud on this machine; a second time changes nothing. UP="--hosts 2" and the like are passed on.
 up: build
@@ -42,11 +47,11 @@ lint:
 # The engines' tests need root (namespaces, guests); without it they are skipped.
 test: packages lint
 	@rm -rf $(PROOF) && mkdir -p $(PROOF)
-	LINGYUN_PROOF=$(PROOF) $(GO) test -race $(RACE)
-	LINGYUN_PROOF=$(PROOF) $(GO) test $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(ENGINES) $(CLOUD))")
-	LINGYUN_PROOF=$(PROOF) $(GO) test -p 1 -timeout 15m $(ENGINES)
-	LINGYUN_PROOF=$(PROOF) $(GO) test -timeout 20m $(CLOUD)
-	$(GO) run ./internal/retcode/proof/report -dir $(PROOF)
+	CGO_ENABLED=1 LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -race $(RACE)
+	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(ENGINES) $(CLOUD))")
+	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -p 1 -timeout 20m $(ENGINES)
+	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -timeout 20m $(CLOUD)
+	$(GO) run ./internal/retcode/proof/report -dir $(PROOF) -w
 
 # test-long is what a night is for: many kills, and fuzzing.
 test-long: packages
@@ -57,10 +62,10 @@ test-long: packages
 bench: build
 	$(GO) run ./bench $(BENCH)
 
-# generate writes what is made from other files: codes from the contract, and after `make test` the table of proven codes.
+# generate writes what is made from other files: codes from the contract, tables of actions. `make test` writes the table of proven codes.
 generate:
 	$(GO) generate ./internal/retcode
-	@test ! -d $(PROOF) || $(GO) run ./internal/retcode/proof/report -dir $(PROOF) -w
+	LINGYUN_WRITE=1 $(GO) test -count=1 -run TestContract ./internal/controller
 
 clean:
 	rm -rf bin .cache
