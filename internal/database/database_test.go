@@ -386,3 +386,48 @@ func TestIDs(t *testing.T) {
 		last = n
 	}
 }
+
+type counterRow struct {
+	bun.BaseModel `bun:"table:counter"`
+
+	ID   string `bun:"id,pk"`
+	Used int64  `bun:"used"`
+}
+
+// Find reads the same rows as bun, also while another query of the same text is open, and inside a transaction.
+func TestFind(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		counter(t, db)
+		find := func(ctx context.Context, idb bun.IDB) {
+			t.Helper()
+			for range 3 {
+				rows, err := database.Find[counterRow](ctx, idb, "WHERE id IN (?) AND used >= ? ORDER BY id DESC", []string{"a", "b", "c"}, 0)
+				if err != nil || len(rows) != 2 || rows[0].ID != "b" || rows[1].ID != "a" {
+					t.Errorf("%+v, %v", rows, err)
+				}
+			}
+		}
+		find(t.Context(), db.Reader())
+		err := db.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error {
+			find(ctx, tx)
+			if _, err := tx.Tx.ExecContext(ctx, "UPDATE counter SET used = 7"); err != nil {
+				return err
+			}
+			rows, err := database.Find[counterRow](ctx, tx, "WHERE id = ?", "a")
+			if err != nil || len(rows) != 1 || rows[0].Used != 7 {
+				t.Errorf("inside: %+v, %v", rows, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := database.Find[counterRow](t.Context(), db.Reader(), "WHERE id = ?", "b")
+		if err != nil || len(rows) != 1 || rows[0].Used != 7 {
+			t.Errorf("after: %+v, %v", rows, err)
+		}
+		if _, err := database.Find[counterRow](t.Context(), db.Reader(), "WHERE id = ?"); err == nil {
+			t.Error("an argument is missing, and nobody minds")
+		}
+	})
+}

@@ -57,13 +57,13 @@ func openSQLite(o Options) (*DB, error) {
 	}
 	shared := newSharedConn()
 	openWriter := func() *sql.DB {
-		p := sql.OpenDB(&connector{Connector: wc, gate: g, shared: shared})
+		p := sql.OpenDB(&connector{Connector: preparing{wc}, gate: g, shared: shared})
 		p.SetMaxOpenConns(1)
 		p.SetMaxIdleConns(1)
 		return p
 	}
 	writer := openWriter()
-	reader := sql.OpenDB(&connector{Connector: rc, gate: g, readOnly: true})
+	reader := sql.OpenDB(&connector{Connector: preparing{rc}, gate: g, readOnly: true})
 	n := max(4, runtime.GOMAXPROCS(0))
 	reader.SetMaxOpenConns(n)
 	reader.SetMaxIdleConns(n)

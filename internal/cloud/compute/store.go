@@ -2,8 +2,6 @@ package compute
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"strings"
 
 	"github.com/uptrace/bun"
@@ -126,31 +124,23 @@ const (
 
 // vmByID reads one machine of a tenant (company 0: of any): 1004 when unknown or another tenant's.
 func vmByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*VM, error) {
-	v := new(VM)
-	q := idb.NewSelect().Model(v).Where("id = ?", id)
-	if region != "" {
-		q = q.Where("region = ?", region)
-	}
-	if company != 0 {
-		q = q.Where("company = ?", company)
-	}
-	err := q.Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, retcode.VMNotFound.Errorf("VMID %s", id)
-	}
+	rows, err := database.Find[VM](ctx, idb, "WHERE id = ?", id)
 	if err != nil {
 		return nil, err
 	}
-	return v, nil
+	if len(rows) == 0 || region != "" && rows[0].Region != region || company != 0 && rows[0].Company != company {
+		return nil, retcode.VMNotFound.Errorf("VMID %s", id)
+	}
+	return &rows[0], nil
 }
 
 // disksOf reads the disks of machines, by machine, in the order of their targets.
 func disksOf(ctx context.Context, idb bun.IDB, vms ...string) (map[string][]Disk, error) {
-	var rows []Disk
 	if len(vms) == 0 {
 		return nil, nil
 	}
-	if err := idb.NewSelect().Model(&rows).Where("vm_id IN (?)", bun.In(vms)).Order("vm_id", "target").Scan(ctx); err != nil {
+	rows, err := database.Find[Disk](ctx, idb, "WHERE vm_id IN (?) ORDER BY vm_id, target", vms)
+	if err != nil {
 		return nil, err
 	}
 	out := make(map[string][]Disk, len(vms))

@@ -185,8 +185,8 @@ func (s *Service) PortsOf(ctx context.Context, idb bun.IDB, owners ...string) (m
 	if len(owners) == 0 {
 		return nil, nil
 	}
-	var ports []Port
-	if err := idb.NewSelect().Model(&ports).Where("owner_id IN (?)", bun.In(owners)).Order("created_at", "id").Scan(ctx); err != nil {
+	ports, err := database.Find[Port](ctx, idb, "WHERE owner_id IN (?) ORDER BY created_at, id", owners)
+	if err != nil {
 		return nil, err
 	}
 	var ids, subnets, groups []string
@@ -211,8 +211,8 @@ func (s *Service) PortsOf(ctx context.Context, idb bun.IDB, owners ...string) (m
 	if err != nil {
 		return nil, err
 	}
-	var eips []EIP
-	if err := idb.NewSelect().Model(&eips).Where("port_id IN (?)", bun.In(ids)).OrderExpr("egress DESC, created_at, id").Scan(ctx); err != nil {
+	eips, err := database.Find[EIP](ctx, idb, "WHERE port_id IN (?) ORDER BY egress DESC, created_at, id", ids)
+	if err != nil {
 		return nil, err
 	}
 	for _, p := range ports {
