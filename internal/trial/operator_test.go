@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lingyun-cloud/lingyun/internal/guest"
 )
 
 func TestMachineOptionsAreRefused(t *testing.T) {
@@ -102,6 +104,13 @@ func TestOperator(t *testing.T) {
 	binary := filepath.Join(dir, "lingyun")
 	output(t, exec.CommandContext(ctx, "go", "build", "-o", binary, "../../cmd/lingyun"))
 	data := filepath.Join(dir, "cloud")
+	cache, err := filepath.Abs("../../.cache/guest") // where make keeps what it downloads
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.Tiny(ctx, guest.Options{Cache: cache}); err != nil {
+		t.Fatal(err)
+	}
 
 	held := func(text string, flags ...string) string {
 		cmd := exec.Command("unshare", append(flags, "sh", "-c", text)...)
@@ -132,7 +141,7 @@ func TestOperator(t *testing.T) {
 	}
 	for _, line := range []string{
 		"ip link add ext0 type veth peer name uplink netns " + provider,
-		"ip link add mgmt0 type dummy", "ip addr add 192.0.2.9/24 dev mgmt0", "ip link set mgmt0 up",
+		"ip link add mgmt0 type veth peer name mgmt1", "ip link set mgmt1 up", "ip addr add 192.0.2.9/24 dev mgmt0", "ip link set mgmt0 up",
 		"ip route add default via 192.0.2.1 dev mgmt0",
 	} {
 		output(t, on(strings.Fields(line)...))
@@ -143,7 +152,7 @@ func TestOperator(t *testing.T) {
 	_ = outside("ethtool", "-K", "uplink", "tx", "off").Run()
 
 	up := func(more ...string) ([]byte, error) {
-		return on(append([]string{binary, "up", "--dir", data, "--install=false", "--virt-type", "qemu", "--listen", "127.0.0.1:8080",
+		return on(append([]string{binary, "up", "--dir", data, "--install=false", "--image-cache", cache, "--virt-type", "qemu", "--listen", "127.0.0.1:8080",
 			"--external-network", "198.51.100.0/24", "--external-gateway", "198.51.100.1", "--external-range", "198.51.100.100-198.51.100.110"}, more...)...).CombinedOutput()
 	}
 	before := machineNow(t, on)
@@ -155,12 +164,18 @@ func TestOperator(t *testing.T) {
 	}
 
 	t.Cleanup(func() { _ = on(binary, "down", "--dir", data, "--purge").Run() })
+	// Without a default route nothing leads from the machine to the provider's network.
+	output(t, on("ip", "route", "del", "default"))
+	before = machineNow(t, on)
 	began := time.Now()
-	out, err := up("--external-interface", "ext0")
+	out, err := up("--management-address", "192.0.2.9", "--external-interface", "ext0")
 	if err != nil {
 		t.Fatalf("up: %v\n%s", err, out)
 	}
 	t.Logf("up after %.0f s:\n%s", time.Since(began).Seconds(), out)
+	if !strings.Contains(string(out), "no route to") {
+		t.Error("up does not say that this machine cannot see the page")
+	}
 	var ip string
 	for _, word := range strings.Fields(string(out)) {
 		if i := strings.Index(word, "198.51.100.1"); i >= 0 && ip == "" {
@@ -172,7 +187,7 @@ func TestOperator(t *testing.T) {
 	}
 	if err := until(ctx, 2*time.Minute, func() error {
 		page, err := outside("curl", "-sS", "--max-time", "3", "http://"+ip+"/").CombinedOutput()
-		if err == nil && !strings.Contains(string(page), "first-vm") {
+		if err == nil && !strings.Contains(string(page), "<title>vm-") {
 			err = fmt.Errorf("it shows %q", page)
 		}
 		return err
@@ -182,7 +197,12 @@ func TestOperator(t *testing.T) {
 	t.Logf("the page answers after %.0f s", time.Since(began).Seconds())
 
 	running := machineNow(t, on)
-	if out, err := up("--external-interface", "ext0"); err != nil || !strings.Contains(string(out), "nothing was changed") {
+	for _, part := range []string{"br-ex", "br-int", "ovs-vswitchd", "qemu-system"} {
+		if !strings.Contains(running, part) || strings.Contains(before, part) {
+			t.Errorf("%s does not show while the cloud is up, or did before", part)
+		}
+	}
+	if out, err := up("--management-address", "192.0.2.9", "--external-interface", "ext0"); err != nil || !strings.Contains(string(out), "nothing was changed") {
 		t.Errorf("second up: %v\n%s", err, out)
 	}
 	if again := machineNow(t, on); again != running {
