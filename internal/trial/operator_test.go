@@ -216,6 +216,24 @@ func TestOperator(t *testing.T) {
 	if _, err := os.Stat(data); err == nil {
 		t.Errorf("%s is left", data)
 	}
+
+	// The machine's only interface, with its address and default route.
+	for _, line := range []string{"ip addr add 198.51.100.9/24 dev ext0", "ip link set ext0 up", "ip route add default via 198.51.100.1 dev ext0"} {
+		output(t, on(strings.Fields(line)...))
+	}
+	before = machineNow(t, on)
+	out, err = up("--external-interface", "ext0", "--force")
+	if err != nil || !strings.Contains(string(out), "waiting until its page answers") || strings.Contains(string(out), "does not answer") {
+		t.Errorf("up by force: %v\n%s", err, out)
+	}
+	if now := output(t, on("ip", "route")); !strings.Contains(now, "default via 198.51.100.1 dev br-ex") {
+		t.Errorf("the default route is not on br-ex:\n%s", now)
+	}
+	output(t, outside("ping", "-c1", "-W5", "198.51.100.9"))
+	output(t, on(binary, "down", "--dir", data, "--purge"))
+	if after := machineNow(t, on); after != before {
+		t.Errorf("after down by force:\n%s\nwas\n%s", after, before)
+	}
 }
 
 // machineNow lists the machine's links, addresses, routes, mounts and the engines' processes.
