@@ -131,6 +131,7 @@ func CheckMachine(o Options) error {
 type taken struct {
 	Machine   Machine
 	WasUp     bool
+	Promisc   bool            // it was
 	Addresses []string        // of the interface, as ip shows them
 	Routes    []netlink.Route // those that the kernel did not make itself
 	Moved     bool
@@ -179,7 +180,7 @@ func (s *supervisor) buildOnMachine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := &taken{Machine: m, WasUp: link.Attrs().Flags&net.FlagUp != 0, AgentDir: host0(s.o).agentDir()}
+	t := &taken{Machine: m, WasUp: link.Attrs().Flags&net.FlagUp != 0, Promisc: link.Attrs().Promisc != 0, AgentDir: host0(s.o).agentDir()}
 	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
 		return err
@@ -490,10 +491,35 @@ func (t *taken) undo(ctx context.Context, dir string) error {
 		errs = append(errs, run(argv...))
 	}
 	errs = append(errs, giveBack(t))
+	if t.OwnSwitch && !answers("/run/openvswitch/db.sock") {
+		errs = append(errs, t.removeDatapath(run))
+	}
 	stop("libvirtd")
 	stop("ovn-central")
 	stop("openvswitch-switch")
 	return errors.Join(errs...)
+}
+
+// removeDatapath removes the devices that our Open vSwitch left when it was killed.
+func (t *taken) removeDatapath(run func(...string) error) error {
+	if t.Datapath == hostagent.DatapathSystem {
+		if _, err := netlink.LinkByName("ovs-system"); err != nil {
+			return nil
+		}
+		return run("ovs-dpctl", "del-dp", "ovs-system")
+	}
+	for _, name := range []string{providerBridge, integrationBridge, "ovs-netdev"} {
+		if link, err := netlink.LinkByName(name); err == nil && link.Type() == "tuntap" {
+			if err := netlink.LinkDel(link); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	link, err := netlink.LinkByName(t.Machine.Interface)
+	if err != nil || t.Promisc {
+		return nil
+	}
+	return netlink.SetPromiscOff(link)
 }
 
 // endGuests ends the guests whose disks are in the agent's directory, and takes

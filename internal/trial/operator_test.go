@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,6 +223,17 @@ func TestOperator(t *testing.T) {
 		output(t, on(strings.Fields(line)...))
 	}
 	before = machineNow(t, on)
+	// An API that cannot answer: everything is put back, before anybody asks for it.
+	if out, err := up("--external-interface", "ext0", "--force", "--listen", "203.0.113.250:8080"); err == nil || !strings.Contains(string(out), "are back on ext0") {
+		t.Errorf("an API that cannot answer: %v\n%s", err, out)
+	}
+	if now := output(t, on("ip", "route")); !strings.Contains(now, "default via 198.51.100.1 dev ext0") {
+		t.Errorf("the default route is not back on ext0:\n%s", now)
+	}
+	output(t, on(binary, "down", "--dir", data, "--purge"))
+	if after := machineNow(t, on); after != before {
+		t.Errorf("after an API that cannot answer:\n%s\nwas\n%s", after, before)
+	}
 	out, err = up("--external-interface", "ext0", "--force")
 	if err != nil || !strings.Contains(string(out), "waiting until its page answers") || strings.Contains(string(out), "does not answer") {
 		t.Errorf("up by force: %v\n%s", err, out)
@@ -230,6 +242,14 @@ func TestOperator(t *testing.T) {
 		t.Errorf("the default route is not on br-ex:\n%s", now)
 	}
 	output(t, outside("ping", "-c1", "-W5", "198.51.100.9"))
+	// Its supervisor is killed: down finds in its state file what to put back.
+	trial, err := Open(ctx, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(trial.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 	output(t, on(binary, "down", "--dir", data, "--purge"))
 	if after := machineNow(t, on); after != before {
 		t.Errorf("after down by force:\n%s\nwas\n%s", after, before)
