@@ -106,3 +106,30 @@ func BenchmarkChoose(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
 }
+
+// Equal hosts are filled evenly when each choice counts what was taken before.
+func TestChooseSpreads(t *testing.T) {
+	hosts := make([]Host, 4)
+	for i := range hosts {
+		hosts[i] = Host{ID: fmt.Sprintf("host-%d", i), CPUs: 64, MemoryMiB: 262144, DiskGB: 4000, StorageSet: "s", Arch: "x86_64"}
+	}
+	d := Demand{CPUs: 1, MemoryMiB: 1024, DiskGB: 40}
+	seen := make([]int, len(hosts))
+	for range 8 {
+		chosen := Choose(hosts, d, Filter{StorageSet: "s", Arch: "x86_64"}, 4)
+		if len(chosen) == 0 {
+			t.Fatal("no host has room")
+		}
+		seen[chosen[0]]++
+		h := &hosts[chosen[0]]
+		h.CPUsUsed += d.CPUs
+		h.MemoryUsed += d.MemoryMiB
+		h.DiskUsed += d.DiskGB
+	}
+	for _, n := range seen {
+		if n != 2 {
+			t.Errorf("8 placements on 4 equal hosts: %v", seen)
+			break
+		}
+	}
+}
