@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -149,8 +150,10 @@ type Call struct {
 	Caller    Caller
 	// Company is the tenant acted on: the caller's own, or CompanyID for an administrator.
 	// 0: an administrator who named none; lists then show all tenants, creates use Owner().
-	Company  int64
-	Member   int64
+	Company int64
+	Member  int64
+	// Projects are the project groups in which the caller may do this action; nil: all.
+	Projects []string
 	Region   string
 	ClientIP netip.Addr
 	Language string // "zh" or "en"
@@ -167,6 +170,31 @@ func (c *Call) Owner() int64 {
 		return c.Company
 	}
 	return c.Caller.Company
+}
+
+// Scope is where the resources are that this call may know of.
+func (c *Call) Scope() Scope {
+	return Scope{Region: c.Region, Company: c.Company, Projects: c.Projects}
+}
+
+// OwnScope is Scope for what the call puts together: resources of the tenant that will own the result, also
+// when an administrator named none.
+func (c *Call) OwnScope() Scope {
+	return Scope{Region: c.Region, Company: c.Owner(), Projects: c.Projects}
+}
+
+// Scope narrows what is looked up: a lookup that passes it is thereby authorized. Zero values do not
+// narrow; the zero Scope is that of the controller's own work.
+type Scope struct {
+	Region   string
+	Company  int64
+	Projects []string
+}
+
+// Holds tells whether a resource is in the scope.
+func (s Scope) Holds(region string, company int64, project string) bool {
+	return (s.Region == "" || s.Region == region) && (s.Company == 0 || s.Company == company) &&
+		(s.Projects == nil || slices.Contains(s.Projects, project))
 }
 
 // AddResource names a resource for the audit entry.

@@ -249,7 +249,7 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *createVMRequest, p *createPlan, v *VM, disks []Disk) (op, eip string, err error) {
 	owner := network.Owner{Kind: network.VM, ID: v.ID}
 	port, err := s.Network.ReservePort(ctx, tx, network.PortRequest{
-		Company: v.Company, Region: v.Region, VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.InternalIP, Owner: owner,
+		Scope: c.OwnScope(), VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.InternalIP, Owner: owner,
 		InnerSG: q.LANSGID, OuterSG: q.WANSGID, Hostname: v.Hostname, HostID: v.HostID,
 	})
 	if err != nil {
@@ -649,7 +649,7 @@ func (s *Service) act(ctx context.Context, c *action.Call, id, verb, to string, 
 	change func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error)) error {
 	var op string
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		v, err := vmByID(ctx, tx, c.Region, c.Company, id)
+		v, err := vmByID(ctx, tx, c.Scope(), id)
 		if err != nil {
 			return err
 		}
@@ -757,7 +757,7 @@ type deleteVMRequest struct {
 func (s *Service) deleteVM(ctx context.Context, c *action.Call, q *deleteVMRequest) (*action.Empty, error) {
 	failed := false
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		v, err := vmByID(ctx, tx, c.Region, c.Company, q.VMID)
+		v, err := vmByID(ctx, tx, c.Scope(), q.VMID)
 		if failed = err == nil && v.State == Failed; failed {
 			return s.endFailed(ctx, tx, v)
 		}
@@ -789,8 +789,8 @@ func (s *Service) deleteVM(ctx context.Context, c *action.Call, q *deleteVMReque
 type target struct{ *Service }
 
 // Resolve implements network.Target.
-func (t target) Resolve(ctx context.Context, tx bun.Tx, c *action.Call, company int64, id string, unbind bool) (*network.TargetPort, error) {
-	v, err := vmByID(ctx, tx, c.Region, company, id)
+func (t target) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string, unbind bool) (*network.TargetPort, error) {
+	v, err := vmByID(ctx, tx, scope, id)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -18,8 +19,7 @@ const sweepBatch = 500
 
 // BinFilter chooses resources in the recycle bin. Zero fields choose all.
 type BinFilter struct {
-	Region  string
-	Company int64
+	action.Scope
 	Keyword string // in name or id
 	IDs     []string
 	Limit   int
@@ -28,12 +28,7 @@ type BinFilter struct {
 // binned lists rows of the recycle bin, the newest deletion first, and how many match in all.
 func binned(ctx context.Context, q *bun.SelectQuery, f BinFilter, states ...string) (int, error) {
 	q = q.Where("state IN (?)", bun.In(states))
-	if f.Region != "" {
-		q = q.Where("region = ?", f.Region)
-	}
-	if f.Company != 0 {
-		q = q.Where("company = ?", f.Company)
-	}
+	q = identity.Own(q, f.Scope)
 	if len(f.IDs) > 0 {
 		q = q.Where("id IN (?)", bun.In(f.IDs))
 	}
@@ -50,7 +45,7 @@ func (s *Service) BinnedVMs(ctx context.Context, f BinFilter) ([]VM, int, error)
 
 // inBin reads a machine for an action of the bin, which knows it by id only: 200 when unknown.
 func inBin(ctx context.Context, tx bun.Tx, c *action.Call, id string) (*VM, error) {
-	v, err := vmByID(ctx, tx, c.Region, c.Company, id)
+	v, err := vmByID(ctx, tx, c.Scope(), id)
 	if retcode.Of(err) == retcode.VMNotFound {
 		return nil, retcode.ResourceNotFound.Errorf("%s", id)
 	}
@@ -129,7 +124,7 @@ func (s *Service) SweepVMs(ctx context.Context, deletedBefore int64) error {
 	for _, id := range ids {
 		var op string
 		err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-			v, err := vmByID(ctx, tx, "", 0, id)
+			v, err := vmByID(ctx, tx, action.Scope{}, id)
 			if err != nil || v.State != Deleted && v.State != Unterminated {
 				return err // somebody took it out meanwhile
 			}
@@ -154,7 +149,7 @@ func (s *Service) registerDisk() {
 	s.flows.endDisk = workflow.Register(s.Engine, workflow.Definition[diskJob]{
 		Name: "disk.terminate",
 		Steps: []workflow.Step[diskJob]{{Name: "remove", Do: func(ctx context.Context, j *diskJob) error {
-			d, err := diskByID(ctx, s.DB.Reader(), "", 0, j.Disk)
+			d, err := diskByID(ctx, s.DB.Reader(), action.Scope{}, j.Disk)
 			if err != nil {
 				return err
 			}
@@ -164,14 +159,14 @@ func (s *Service) registerDisk() {
 			return nil
 		}}},
 		Settle: func(ctx context.Context, tx bun.Tx, j *diskJob) error {
-			d, err := diskByID(ctx, tx, "", 0, j.Disk)
+			d, err := diskByID(ctx, tx, action.Scope{}, j.Disk)
 			if err != nil || d.Generation != j.Generation {
 				return err
 			}
 			return s.endDisks(ctx, tx, DiskReleased, *d)
 		},
 		Abort: func(ctx context.Context, tx bun.Tx, j *diskJob, cause error) error {
-			d, err := diskByID(ctx, tx, "", 0, j.Disk)
+			d, err := diskByID(ctx, tx, action.Scope{}, j.Disk)
 			if err != nil || d.Generation != j.Generation {
 				return err
 			}
@@ -180,17 +175,10 @@ func (s *Service) registerDisk() {
 	})
 }
 
-// diskByID reads one disk of a tenant (company 0: of any): 200 when unknown or another tenant's.
-func diskByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*Disk, error) {
+// diskByID reads one disk of a scope: 200 when unknown or out of it.
+func diskByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Disk, error) {
 	d := new(Disk)
-	q := idb.NewSelect().Model(d).Where("id = ?", id)
-	if region != "" {
-		q = q.Where("region = ?", region)
-	}
-	if company != 0 {
-		q = q.Where("company = ?", company)
-	}
-	err := q.Scan(ctx)
+	err := identity.Own(idb.NewSelect().Model(d).Where("id = ?", id), scope).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, retcode.ResourceNotFound.Errorf("%s", id)
 	}
@@ -243,7 +231,7 @@ func checkDisk(d *Disk, here retcode.Code) error {
 // RestoreDisk takes a data disk out of the bin, Unbound: 200, 202, 203, 205, 206, 17005.
 func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		d, err := diskByID(ctx, tx, c.Region, c.Company, id)
+		d, err := diskByID(ctx, tx, c.Scope(), id)
 		if err != nil {
 			return err
 		}
@@ -265,7 +253,7 @@ func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) er
 func (s *Service) DestroyDisk(ctx context.Context, c *action.Call, id string) error {
 	var op string
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		d, err := diskByID(ctx, tx, c.Region, c.Company, id)
+		d, err := diskByID(ctx, tx, c.Scope(), id)
 		if err != nil {
 			return err
 		}

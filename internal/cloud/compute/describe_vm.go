@@ -11,6 +11,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -233,11 +234,8 @@ func (s *Service) describeVM(ctx context.Context, c *action.Call, q *describeVMR
 
 // filterVMs adds the filters and tells whether there is one besides tenant and region.
 func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMRequest) (*bun.SelectQuery, bool) {
-	sel = sel.Where("listed = ?", true).Where("region = ?", c.Region)
-	if c.Company != 0 {
-		sel = sel.Where("company = ?", c.Company)
-	}
-	filtered := false
+	sel = identity.Own(sel.Where("listed = ?", true), c.Scope())
+	filtered := c.Projects != nil // the count of a tenant's machines is of all its projects
 	where := func(query string, args ...any) {
 		sel, filtered = sel.Where(query, args...), true
 	}

@@ -95,7 +95,7 @@ func (s *Service) register() {
 
 // load reads the machine of a job; errSuperseded when its row went on.
 func (s *Service) load(ctx context.Context, j *job) (*VM, error) {
-	v, err := vmByID(ctx, s.DB.Reader(), "", 0, j.VM)
+	v, err := vmByID(ctx, s.DB.Reader(), action.Scope{}, j.VM)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (s *Service) load(ctx context.Context, j *job) (*VM, error) {
 func (s *Service) hostFailure(ctx context.Context, v *VM, err error, failure *retcode.Error) error {
 	switch {
 	case errors.Is(err, hostlink.ErrFenced):
-		if now, e := vmByID(ctx, s.DB.Reader(), "", 0, v.ID); e == nil && now.Generation > v.Generation {
+		if now, e := vmByID(ctx, s.DB.Reader(), action.Scope{}, v.ID); e == nil && now.Generation > v.Generation {
 			return errSuperseded
 		}
 		return workflow.Retry(err) // another controller leads: this one is about to end
@@ -188,7 +188,7 @@ func (s *Service) unprepare(ctx context.Context, j *job) error {
 			return err
 		}
 	}
-	v, err := vmByID(ctx, s.DB.Reader(), "", 0, j.VM)
+	v, err := vmByID(ctx, s.DB.Reader(), action.Scope{}, j.VM)
 	if err != nil {
 		return err
 	}
@@ -350,7 +350,7 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 func seedContext(vm, column string) string { return "vm_seed." + column + ":" + vm }
 
 func (s *Service) removeDomain(ctx context.Context, j *job) error {
-	v, err := vmByID(ctx, s.DB.Reader(), "", 0, j.VM)
+	v, err := vmByID(ctx, s.DB.Reader(), action.Scope{}, j.VM)
 	if err != nil {
 		return err
 	}
@@ -360,7 +360,7 @@ func (s *Service) removeDomain(ctx context.Context, j *job) error {
 
 // created settles vm.create. A machine whose power was cut meanwhile has its state from there.
 func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
-	v, err := vmByID(ctx, tx, "", 0, j.VM)
+	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil {
 		return err
 	}
@@ -391,7 +391,7 @@ func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
 
 // createFailed gives back everything that the request reserved. The row stays, so that people see why.
 func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause error) error {
-	v, err := vmByID(ctx, tx, "", 0, j.VM)
+	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil {
 		return err
 	}
@@ -553,7 +553,7 @@ func (s *Service) keepOut(ctx context.Context, j *job) error {
 
 // end writes the state after an operation, unless a later one took the machine over.
 func (s *Service) end(ctx context.Context, tx bun.Tx, j *job, to string, cause error) error {
-	v, err := vmByID(ctx, tx, "", 0, j.VM)
+	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}
@@ -652,7 +652,7 @@ func (s *Service) moveToBin(ctx context.Context, j *job) error {
 
 // deleted settles vm.delete: the bin holds no quota, and no CPU and memory.
 func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
-	v, err := vmByID(ctx, tx, "", 0, j.VM)
+	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}
@@ -704,7 +704,7 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 
 // notDeleted puts a machine that could not be deleted back. Its EIPs stay unbound.
 func (s *Service) notDeleted(ctx context.Context, tx bun.Tx, j *job, cause error) error {
-	v, err := vmByID(ctx, tx, "", 0, j.VM)
+	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}
@@ -754,7 +754,7 @@ func (s *Service) destroy(ctx context.Context, j *job) error {
 
 // terminated settles vm.terminate: nothing is left but the tombstone.
 func (s *Service) terminated(ctx context.Context, tx bun.Tx, j *job) error {
-	v, err := vmByID(ctx, tx, "", 0, j.VM)
+	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -95,7 +96,7 @@ func (s *Service) catchUpOne(ctx context.Context, id string) error {
 // follow makes one row follow a report: a guest that went off by itself is Stopped and frees its CPU
 // and memory; a domain that runs though it should not is cut. False: an operation is under way.
 func (s *Service) follow(ctx context.Context, r report) (settled bool, err error) {
-	v, err := vmByID(ctx, s.DB.Reader(), "", 0, r.domain.Id)
+	v, err := vmByID(ctx, s.DB.Reader(), action.Scope{}, r.domain.Id)
 	if retcode.Of(err) == retcode.VMNotFound {
 		return true, nil // the fleet removes what no row wants
 	}
@@ -134,7 +135,7 @@ func transient(state string) bool {
 
 func (s *Service) wentOff(ctx context.Context, v *VM, d *pb.Domain) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		now, err := vmByID(ctx, tx, "", 0, v.ID)
+		now, err := vmByID(ctx, tx, action.Scope{}, v.ID)
 		if err != nil || now.Generation != v.Generation || now.State != Running {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -122,13 +123,13 @@ const (
 	DiskFailed    = "Failed"    // its creation failed; it holds nothing
 )
 
-// vmByID reads one machine of a tenant (company 0: of any): 1004 when unknown or another tenant's.
-func vmByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*VM, error) {
+// vmByID reads one machine of a scope: 1004 when unknown or out of it.
+func vmByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*VM, error) {
 	rows, err := database.Find[VM](ctx, idb, "WHERE id = ?", id)
 	if err != nil {
 		return nil, err
 	}
-	if len(rows) == 0 || region != "" && rows[0].Region != region || company != 0 && rows[0].Company != company {
+	if len(rows) == 0 || !scope.Holds(rows[0].Region, rows[0].Company, rows[0].Project) {
 		return nil, retcode.VMNotFound.Errorf("VMID %s", id)
 	}
 	return &rows[0], nil

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -164,7 +165,7 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 		return out, nil // nothing bears a tag
 	}
 	var rows []VPC
-	sel := own(s.DB.Reader().NewSelect().Model(&rows), c.Region, c.Company)
+	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows), c.Scope())
 	sel = like(anyOf(anyOf(sel, "id", q.VPCIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
@@ -232,7 +233,7 @@ type describeSubnetResponse struct {
 func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describeSubnetRequest) (*describeSubnetResponse, error) {
 	out := &describeSubnetResponse{Infos: []subnetInfo{}}
 	var rows []Subnet
-	sel := own(s.DB.Reader().NewSelect().Model(&rows), c.Region, c.Company)
+	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows), c.Scope())
 	if q.VPCID != "" {
 		sel = sel.Where("vpc_id = ?", q.VPCID)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -152,7 +153,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 		return out, nil // nothing bears a tag
 	}
 	var rows []EIP
-	sel := own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ?", true), c.Region, c.Company).Where("ip_version = ?", q.IPVersion)
+	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ?", true), c.Scope()).Where("ip_version = ?", q.IPVersion)
 	if q.IPStatus != "" {
 		sel = sel.Where("state = ?", q.IPStatus)
 	}
@@ -267,7 +268,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 	}
 	var operation string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		e, err := eipByID(ctx, tx, c.Region, c.Company, q.EIPID)
+		e, err := eipByID(ctx, tx, c.Scope(), q.EIPID)
 		if err != nil {
 			return err
 		}
@@ -275,7 +276,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 		if errors.Is(verdict, errRepeat) {
 			return verdict
 		}
-		port, resolved := kind.Resolve(ctx, tx, c, e.Company, q.ResourceID, same == verbUnbind)
+		port, resolved := kind.Resolve(ctx, tx, action.Scope{Region: e.Region, Company: e.Company, Projects: c.Projects}, q.ResourceID, same == verbUnbind)
 		// What does not exist is said first, then whose state is wrong.
 		if code := retcode.Of(resolved); code == retcode.VMNotFound || code == retcode.ResourceNotFound || code == retcode.ServiceError {
 			return resolved
@@ -316,7 +317,7 @@ type releaseEIPRequest struct {
 func (s *Service) releaseEIP(ctx context.Context, c *action.Call, q *releaseEIPRequest) (*action.Empty, error) {
 	c.AddResource(q.EIPID)
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		e, err := eipByID(ctx, tx, c.Region, c.Company, q.EIPID)
+		e, err := eipByID(ctx, tx, c.Scope(), q.EIPID)
 		if err != nil {
 			return err
 		}

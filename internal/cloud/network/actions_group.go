@@ -8,6 +8,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -73,7 +74,7 @@ type ruleInfo struct {
 func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *describeSecurityGroupRequest) (*describeSecurityGroupResponse, error) {
 	out := &describeSecurityGroupResponse{Infos: []groupInfo{}}
 	var rows []Group
-	sel := own(s.DB.Reader().NewSelect().Model(&rows), c.Region, c.Company)
+	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows), c.Scope())
 	if q.Status != "" {
 		sel = sel.Where("state = ?", q.Status)
 	}
@@ -194,7 +195,7 @@ func (s *Service) createSecurityGroupRule(ctx context.Context, c *action.Call, q
 	var operation string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		operation = ""
-		g, err := groupByID(ctx, tx, c.Region, c.Company, q.SGID)
+		g, err := groupByID(ctx, tx, c.Scope(), q.SGID)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
 )
 
@@ -22,7 +23,7 @@ func BenchmarkSyncVPC(b *testing.B) {
 			v, n, _ := f.network(b)
 			f.transact(b, func(ctx context.Context, tx bun.Tx) error {
 				for i := range ports {
-					if _, err := f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, fmt.Sprint(i)}}); err != nil {
+					if _, err := f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, fmt.Sprint(i)}}); err != nil {
 						return err
 					}
 				}
@@ -43,7 +44,7 @@ func BenchmarkReservePort(b *testing.B) {
 	v, n, _ := f.network(b)
 	for b.Loop() {
 		f.transact(b, func(ctx context.Context, tx bun.Tx) error {
-			p, err := f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, "vm-one"}})
+			p, err := f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, "vm-one"}})
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -42,10 +43,10 @@ type TargetPort struct {
 
 // Target is a kind of resource that carries EIPs.
 type Target interface {
-	// Resolve checks in the caller's transaction that the target exists for the tenant (company 0: any)
+	// Resolve checks in the caller's transaction that the target is in the scope
 	// and is in a state that allows binding; it answers the kind's own codes (1004, 1005, 1006).
 	// unbind: the EIP is taken away, not bound.
-	Resolve(ctx context.Context, tx bun.Tx, c *action.Call, company int64, id string, unbind bool) (*TargetPort, error)
+	Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string, unbind bool) (*TargetPort, error)
 	// Describe returns names and projects of targets by id, in one query. Unknown ids are left out.
 	Describe(ctx context.Context, ids []string) (map[string]TargetPort, error)
 }
@@ -192,7 +193,7 @@ func (s *Service) taken(ctx context.Context, tx bun.Tx, g *Segment, p *pool, num
 // operation must hold the EIP's lock. Then: SyncVPC, WaitHosts, SettleBindTx; or to give up UndoBindTx,
 // SyncVPC, SettleUnbindTx.
 func (s *Service) BeginBindTx(ctx context.Context, tx bun.Tx, eipID string, owner Owner, portID string) (*EIP, error) {
-	e, err := eipByID(ctx, tx, "", 0, eipID)
+	e, err := eipByID(ctx, tx, action.Scope{}, eipID)
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +321,7 @@ func (s *Service) leaveGateway(ctx context.Context, tx bun.Tx, vpcID, segmentID 
 
 // SettleBindTx makes a Bounding EIP Bound.
 func (s *Service) SettleBindTx(ctx context.Context, tx bun.Tx, eipID string) error {
-	e, err := eipByID(ctx, tx, "", 0, eipID)
+	e, err := eipByID(ctx, tx, action.Scope{}, eipID)
 	if err != nil || e.State != Bounding {
 		return err
 	}
@@ -330,7 +331,7 @@ func (s *Service) SettleBindTx(ctx context.Context, tx bun.Tx, eipID string) err
 
 // UndoBindTx makes a Bounding EIP Unbounding: its binding failed. Then: SyncVPC, SettleUnbindTx.
 func (s *Service) UndoBindTx(ctx context.Context, tx bun.Tx, eipID string) error {
-	e, err := eipByID(ctx, tx, "", 0, eipID)
+	e, err := eipByID(ctx, tx, action.Scope{}, eipID)
 	if err != nil || e.State != Bounding {
 		return err
 	}
@@ -385,7 +386,7 @@ func (s *Service) BeginUnbindAllTx(ctx context.Context, tx bun.Tx, ownerID strin
 // SettleUnbindTx makes Unbounding EIPs Free; others it leaves alone.
 func (s *Service) SettleUnbindTx(ctx context.Context, tx bun.Tx, eipIDs ...string) error {
 	for _, id := range uniq(eipIDs) {
-		e, err := eipByID(ctx, tx, "", 0, id)
+		e, err := eipByID(ctx, tx, action.Scope{}, id)
 		if retcode.Of(err) == retcode.ResourceNotFound {
 			continue
 		}
@@ -409,7 +410,7 @@ func (s *Service) SettleUnbindTx(ctx context.Context, tx bun.Tx, eipIDs ...strin
 // ReleaseEIPTx puts a Free EIP into the recycle bin: the address stays reserved, the quota is released.
 // 8009 while it is bound, 202, 204, 205.
 func (s *Service) ReleaseEIPTx(ctx context.Context, tx bun.Tx, eipID string) error {
-	e, err := eipByID(ctx, tx, "", 0, eipID)
+	e, err := eipByID(ctx, tx, action.Scope{}, eipID)
 	if err != nil {
 		return err
 	}
@@ -430,7 +431,7 @@ func (s *Service) release(ctx context.Context, tx bun.Tx, e *EIP) error {
 // DestroyEIPTx frees the address of a Free or Deleted EIP for good, leaving a tombstone. An unknown id is
 // no error, nor is a destroyed one.
 func (s *Service) DestroyEIPTx(ctx context.Context, tx bun.Tx, eipID string) error {
-	e, err := eipByID(ctx, tx, "", 0, eipID)
+	e, err := eipByID(ctx, tx, action.Scope{}, eipID)
 	if retcode.Of(err) == retcode.ResourceNotFound || err == nil && e.State == Released {
 		return nil
 	}
@@ -460,8 +461,7 @@ func (s *Service) destroy(ctx context.Context, tx bun.Tx, e *EIP) error {
 
 // BinFilter chooses EIPs in the recycle bin. Zero fields choose all.
 type BinFilter struct {
-	Region  string
-	Company int64
+	action.Scope
 	Keyword string // in name or id
 	IDs     []string
 	Limit   int
@@ -470,7 +470,7 @@ type BinFilter struct {
 // BinnedEIPs lists EIPs in the recycle bin, the newest deletion first, and how many match in all.
 func (s *Service) BinnedEIPs(ctx context.Context, f BinFilter) ([]EIP, int, error) {
 	var eips []EIP
-	q := own(s.DB.Reader().NewSelect().Model(&eips).Where("state IN (?)", bun.In([]string{Deleted, Releasing})), f.Region, f.Company)
+	q := identity.Own(s.DB.Reader().NewSelect().Model(&eips).Where("state IN (?)", bun.In([]string{Deleted, Releasing})), f.Scope)
 	q = anyOf(like(q, f.Keyword, "name", "id"), "id", f.IDs)
 	n, err := q.OrderExpr("deleted_at DESC, id DESC").Limit(int64(f.Limit)).ScanAndCount(ctx)
 	return eips, int(n), err
@@ -480,7 +480,7 @@ func (s *Service) BinnedEIPs(ctx context.Context, f BinFilter) ([]EIP, int, erro
 // 203 not in the bin, 205 destroyed, 206 expired, 17005.
 func (s *Service) RestoreEIP(ctx context.Context, c *action.Call, id string) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		e, err := eipByID(ctx, tx, c.Region, c.Company, id)
+		e, err := eipByID(ctx, tx, c.Scope(), id)
 		if err != nil {
 			return err
 		}
@@ -502,7 +502,7 @@ func (s *Service) RestoreEIP(ctx context.Context, c *action.Call, id string) err
 // 201 not in the bin, 8009 bound, 205 destroyed.
 func (s *Service) DestroyEIP(ctx context.Context, c *action.Call, id string) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		e, err := eipByID(ctx, tx, c.Region, c.Company, id)
+		e, err := eipByID(ctx, tx, c.Scope(), id)
 		if err != nil {
 			return err
 		}
@@ -525,7 +525,7 @@ func (s *Service) SweepEIPs(ctx context.Context, deletedBefore int64) error {
 	var failed []error
 	for _, id := range ids {
 		failed = append(failed, s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-			e, err := eipByID(ctx, tx, "", 0, id)
+			e, err := eipByID(ctx, tx, action.Scope{}, id)
 			if err != nil || e.State != Deleted {
 				return err // somebody took it out meanwhile
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
@@ -121,7 +122,7 @@ func (f *fixture) port(t *testing.T, vm, ip string) *Port {
 	v, n, _ := f.network(t)
 	var port *Port
 	f.transact(t, func(ctx context.Context, tx bun.Tx) (err error) {
-		port, err = f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, IP: ip, Owner: Owner{VM, vm}, HostID: "host-1"})
+		port, err = f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, IP: ip, Owner: Owner{VM, vm}, HostID: "host-1"})
 		return err
 	})
 	return port

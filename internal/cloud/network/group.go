@@ -5,15 +5,16 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
-// checkGroups refuses groups that are not the tenant's (16002) or on their way out (16003). A group that is being
+// checkGroups refuses groups that are not in the scope (16002) or on their way out (16003). A group that is being
 // updated may be used: whoever uses it is told its latest rules.
-func checkGroups(ctx context.Context, tx bun.Tx, region string, company int64, ids ...string) error {
+func checkGroups(ctx context.Context, tx bun.Tx, scope action.Scope, ids ...string) error {
 	for _, id := range uniq(ids) {
-		g, err := groupByID(ctx, tx, region, company, id)
+		g, err := groupByID(ctx, tx, scope, id)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -127,7 +128,7 @@ func (s *Service) undoUnbind(ctx context.Context, c *eipChange) error {
 
 // rebind makes an Unbounding EIP Bounding again.
 func (s *Service) rebind(ctx context.Context, tx bun.Tx, id string) error {
-	e, err := eipByID(ctx, tx, "", 0, id)
+	e, err := eipByID(ctx, tx, action.Scope{}, id)
 	if err != nil || e.State != Unbounding {
 		return err
 	}

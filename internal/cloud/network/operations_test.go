@@ -20,7 +20,7 @@ import (
 // vms stands for compute: machines whose port is the one they own.
 type vms struct{ f *fixture }
 
-func (v vms) Resolve(ctx context.Context, tx bun.Tx, c *action.Call, _ int64, id string, _ bool) (*TargetPort, error) {
+func (v vms) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string, _ bool) (*TargetPort, error) {
 	port := new(Port)
 	found, err := one(tx.NewSelect().Model(port).Where("owner_id = ?", id).Scan(ctx))
 	if err == nil && !found {
@@ -325,7 +325,7 @@ func TestOwnerLeaves(t *testing.T) {
 		// The address stays with the machine in the bin, then both come back.
 		v, n, _ := f.network(t)
 		f.refuse(t, retcode.IPAlreadyAllocated, func(ctx context.Context, tx bun.Tx) error {
-			_, err := f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, IP: port.IP, Owner: Owner{VM, "vm-two"}})
+			_, err := f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, IP: port.IP, Owner: Owner{VM, "vm-two"}})
 			return err
 		})
 		f.transact(t, func(ctx context.Context, tx bun.Tx) error { return f.ReturnPort(ctx, tx, port.ID) })
@@ -464,7 +464,7 @@ func TestTombstonesAreForgotten(t *testing.T) {
 		f.transact(t, func(ctx context.Context, tx bun.Tx) error { return f.DestroyEIPTx(ctx, tx, e.ID) })
 		f.verify(t)
 		read := func(tx bun.Tx) error {
-			_, err := eipByID(t.Context(), tx, region, company, e.ID)
+			_, err := eipByID(t.Context(), tx, action.Scope{Region: region, Company: company}, e.ID)
 			return err
 		}
 		if err := f.forgetEIPs(t.Context()); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 	"pgregory.net/rapid"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -105,7 +106,7 @@ func TestAddressesAreCountedExactly(t *testing.T) {
 					if release != nil {
 						err = f.ReleasePort(ctx, tx, release.ID)
 					} else {
-						got, err = f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: subnet.ID, IP: ip, Owner: Owner{VM, "vm-1"}})
+						got, err = f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: subnet.ID, IP: ip, Owner: Owner{VM, "vm-1"}})
 					}
 					if err == nil && !commit {
 						err = errRollback
@@ -183,7 +184,7 @@ func TestAddressesUnderConcurrency(t *testing.T) {
 				for {
 					var port *Port
 					err := f.DB.Transact(context.Background(), func(ctx context.Context, tx bun.Tx) (err error) {
-						port, err = f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: subnet.ID, IP: ip, Owner: Owner{VM, "vm-1"}})
+						port, err = f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: subnet.ID, IP: ip, Owner: Owner{VM, "vm-1"}})
 						return err
 					})
 					mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -29,8 +30,7 @@ type Owner struct{ Kind, ID string }
 
 // PortRequest asks for a port in a subnet.
 type PortRequest struct {
-	Company         int64
-	Region          string
+	action.Scope    // of the caller, with the owner's tenant and region
 	VPCID, SubnetID string
 	IP              string // wanted address; empty: any
 	Owner           Owner
@@ -51,7 +51,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 			return nil, retcode.InvalidParameterFormat.Errorf("%q is no IP address", r.IP)
 		}
 	}
-	vpc, err := vpcByID(ctx, tx, r.Region, r.Company, r.VPCID)
+	vpc, err := vpcByID(ctx, tx, r.Scope, r.VPCID)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 	if subnet.State != Available {
 		return nil, retcode.InvalidSubnetState.Errorf("%s is %s", subnet.ID, subnet.State)
 	}
-	if err := checkGroups(ctx, tx, r.Region, r.Company, r.InnerSG, r.OuterSG); err != nil {
+	if err := checkGroups(ctx, tx, r.Scope, r.InnerSG, r.OuterSG); err != nil {
 		return nil, err
 	}
 	if r.InnerSG == "" {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -212,21 +214,10 @@ func one(err error) (bool, error) {
 	return err == nil, err
 }
 
-// own narrows a query to a region and a tenant; zero values do not narrow.
-func own(q *bun.SelectQuery, region string, company int64) *bun.SelectQuery {
-	if region != "" {
-		q = q.Where("region = ?", region)
-	}
-	if company != 0 {
-		q = q.Where("company = ?", company)
-	}
-	return q
-}
-
-// vpcByID reads a VPC of a tenant (company 0: of any): 3000 when unknown or another tenant's.
-func vpcByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*VPC, error) {
+// vpcByID reads a VPC of a scope: 3000 when unknown or out of it.
+func vpcByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*VPC, error) {
 	v := new(VPC)
-	found, err := one(own(idb.NewSelect().Model(v).Where("id = ?", id), region, company).Scan(ctx))
+	found, err := one(identity.Own(idb.NewSelect().Model(v).Where("id = ?", id), scope).Scan(ctx))
 	if err == nil && !found {
 		err = retcode.VPCNotFound.Errorf("VPCID %s", id)
 	}
@@ -243,20 +234,20 @@ func subnetByID(ctx context.Context, idb bun.IDB, v *VPC, id string) (*Subnet, e
 	return n, err
 }
 
-// groupByID reads a security group of a tenant (company 0: of any): 16002 when unknown or another tenant's.
-func groupByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*Group, error) {
+// groupByID reads a security group of a scope: 16002 when unknown or out of it.
+func groupByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Group, error) {
 	g := new(Group)
-	found, err := one(own(idb.NewSelect().Model(g).Where("id = ?", id), region, company).Scan(ctx))
+	found, err := one(identity.Own(idb.NewSelect().Model(g).Where("id = ?", id), scope).Scan(ctx))
 	if err == nil && !found {
 		err = retcode.SGNotFound.Errorf("SGID %s", id)
 	}
 	return g, err
 }
 
-// eipByID reads an EIP of a tenant (company 0: of any), also one in the bin: 200 when unknown or another tenant's.
-func eipByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*EIP, error) {
+// eipByID reads an EIP of a scope, also one in the bin: 200 when unknown or out of it.
+func eipByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*EIP, error) {
 	e := new(EIP)
-	found, err := one(own(idb.NewSelect().Model(e).Where("id = ?", id), region, company).Scan(ctx))
+	found, err := one(identity.Own(idb.NewSelect().Model(e).Where("id = ?", id), scope).Scan(ctx))
 	if err == nil && !found {
 		err = retcode.ResourceNotFound.Errorf("EIPID %s", id)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
@@ -116,7 +117,7 @@ func TestPortRules(t *testing.T) {
 			})
 		}
 		reserve := func(more func(*PortRequest)) func(context.Context, bun.Tx) error {
-			r := PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, "vm-one"}}
+			r := PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, "vm-one"}}
 			if more != nil {
 				more(&r)
 			}
@@ -134,7 +135,7 @@ func TestPortRules(t *testing.T) {
 		set("security_group", g.ID, Terminating)
 		f.refuse(t, retcode.InvalidSGBizState, reserve(func(r *PortRequest) { r.InnerSG = g.ID }))
 		f.refuse(t, retcode.InvalidSGBizState, func(ctx context.Context, tx bun.Tx) error {
-			group, err := groupByID(ctx, tx, region, company, g.ID)
+			group, err := groupByID(ctx, tx, action.Scope{Region: region, Company: company}, g.ID)
 			if err != nil {
 				return err
 			}
@@ -155,7 +156,7 @@ func TestPortRules(t *testing.T) {
 			{"sg-own", g.ID, "sg-own", g.ID},
 		} {
 			f.transact(t, func(ctx context.Context, tx bun.Tx) error {
-				p, err := f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, "vm-two"}, InnerSG: c.inner, OuterSG: c.outer})
+				p, err := f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, "vm-two"}, InnerSG: c.inner, OuterSG: c.outer})
 				if err == nil && (p.InnerSG != c.wantInner || p.OuterSG != c.wantOuter) {
 					t.Errorf("groups %q, %q became %q, %q", c.inner, c.outer, p.InnerSG, p.OuterSG)
 				}
@@ -285,7 +286,7 @@ func TestSyncSeesWhatWasWritten(t *testing.T) {
 			all.Go(func() {
 				var port *Port
 				err := f.DB.Transact(context.Background(), func(ctx context.Context, tx bun.Tx) (err error) {
-					port, err = f.ReservePort(ctx, tx, PortRequest{Company: company, Region: region, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, fmt.Sprint(i)}})
+					port, err = f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: v.ID, SubnetID: n.ID, Owner: Owner{VM, fmt.Sprint(i)}})
 					return err
 				})
 				if err == nil {

@@ -77,7 +77,7 @@ func (s *Service) describe(ctx context.Context, c *action.Call, q *describeReque
 		if q.ResourceType != "" && q.ResourceType != k.name {
 			continue
 		}
-		rows, n, err := k.items(ctx, compute.BinFilter{Region: c.Region, Company: c.Company, Keyword: q.Keyword,
+		rows, n, err := k.items(ctx, compute.BinFilter{Scope: c.Scope(), Keyword: q.Keyword,
 			IDs: q.ResourceIDs, Limit: max(1, q.Offset+q.Limit)}, c.Language)
 		if err != nil {
 			return nil, err
