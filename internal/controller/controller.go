@@ -32,6 +32,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
@@ -113,6 +114,8 @@ type Controller struct {
 	Network   *network.Service
 	Compute   *compute.Service
 	Recycle   *recycle.Service
+	// Directory knows every kind of resource.
+	Directory *resource.Directory
 
 	secret    *secret.Key
 	authority *pki.Authority
@@ -234,6 +237,11 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Recycle = recycle.New(recycle.Deps{Clock: c.Clock, Identity: c.Identity, Network: c.Network, Compute: c.Compute})
+
+	c.Directory = new(resource.Directory)
+	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
+		c.Directory.Add(kinds...)
+	}
 
 	actions := c.Actions()
 	c.Audit.Know(actions)

@@ -344,8 +344,8 @@ func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now in
 // checkCreate checks what the request says by itself.
 func checkCreate(q *createVMRequest) error {
 	bad := retcode.InvalidParameter
-	if n := utf8.RuneCountInString(q.Name); n > 30 || !vmName.MatchString(q.Name) {
-		return bad.Errorf("Name must be 1 to 30 of Chinese characters, letters, digits and - _ .")
+	if _, err := machineName(q.Name); err != nil {
+		return err
 	}
 	if q.BootSourceType == "Disk" {
 		for name, value := range map[string]string{"BootDiskID": q.BootDiskID, "OSName": q.OSName, "OSVersion": q.OSVersion, "OSType": q.OSType} {

@@ -9,6 +9,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -142,7 +143,7 @@ type createSecurityGroupRequest struct {
 type createSecurityGroupResponse struct{ SGID string }
 
 func (s *Service) createSecurityGroup(ctx context.Context, c *action.Call, q *createSecurityGroupRequest) (*createSecurityGroupResponse, error) {
-	name, err := checkName(q.Name)
+	name, err := resource.Name(q.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,10 @@ func (s *Service) createSecurityGroup(ctx context.Context, c *action.Call, q *cr
 	if len(rules) > MaxRules {
 		return nil, retcode.InvalidParameter.Errorf("a security group has at most %d rules", MaxRules)
 	}
-	if err := errors.Join(checkRemark(q.Remark), checkTags(q.TagKeyValuePairs), checkProject(q.ProjectID)); err != nil {
+	if _, err := resource.Remark(q.Remark); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(checkTags(q.TagKeyValuePairs), checkProject(q.ProjectID)); err != nil {
 		return nil, err
 	}
 	var g *Group

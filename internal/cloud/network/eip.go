@@ -12,6 +12,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -75,10 +76,10 @@ type EIPRequest struct {
 // CheckEIP checks what needs no transaction: name and remark (113), segment (200), its IP version
 // (113), bandwidth (8000), address (4, 8006, 8005).
 func (s *Service) CheckEIP(ctx context.Context, r EIPRequest) error {
-	if _, err := checkName(r.Name); err != nil {
+	if _, err := resource.Name(r.Name); err != nil {
 		return err
 	}
-	if err := checkRemark(r.Remark); err != nil {
+	if _, err := resource.Remark(r.Remark); err != nil {
 		return err
 	}
 	wanted, err := parseWanted(r.IP)

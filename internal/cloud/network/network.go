@@ -12,9 +12,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 
@@ -190,28 +187,3 @@ func (s *Service) DefaultGroup(ctx context.Context, idb bun.IDB, region string, 
 	}
 	return id, err
 }
-
-// Limits of names and remarks, in characters.
-const (
-	maxName   = 63
-	maxRemark = 100
-)
-
-// checkName trims a name and refuses what is not 1 to 63 printable characters (113).
-func checkName(name string) (string, error) {
-	name = strings.TrimSpace(name)
-	if n := utf8.RuneCountInString(name); n < 1 || n > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable) {
-		return "", retcode.InvalidParameter.Errorf("Name has 1 to %d printable characters", maxName)
-	}
-	return name, nil
-}
-
-// checkRemark refuses remarks of more than 100 characters (113).
-func checkRemark(remark string) error {
-	if !utf8.ValidString(remark) || utf8.RuneCountInString(remark) > maxRemark {
-		return retcode.InvalidParameter.Errorf("Remark has at most %d characters", maxRemark)
-	}
-	return nil
-}
-
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
