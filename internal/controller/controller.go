@@ -26,6 +26,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/audit"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
@@ -112,6 +113,7 @@ type Controller struct {
 	Audit     *audit.Service
 	Fleet     *fleet.Service
 	Network   *network.Service
+	Block     *block.Service
 	Compute   *compute.Service
 	Recycle   *recycle.Service
 	// Directory knows every kind of resource.
@@ -234,9 +236,11 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnCapacity(c.Fleet.Capacity)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
 		Fleet: c.Fleet, Fabric: c.Fabric, DNS: cfg.DNS})
+	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
+		Catalog: c.Catalog, Fleet: c.Fleet})
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
-		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, ImportDir: filepath.Join(cfg.Dir, "import")})
-	c.Recycle = recycle.New(recycle.Deps{Clock: c.Clock, Identity: c.Identity, Network: c.Network, Compute: c.Compute})
+		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, ImportDir: filepath.Join(cfg.Dir, "import")})
+	c.Recycle = recycle.New(recycle.Deps{Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
 	c.Directory = new(resource.Directory)
 	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
@@ -253,7 +257,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
-	for _, room := range []interface{ Actions() []action.Action }{c.Catalog, c.Audit, c.Fleet, c.Network, c.Compute, c.Recycle} {
+	for _, room := range []interface{ Actions() []action.Action }{c.Catalog, c.Audit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle} {
 		all = append(all, room.Actions()...)
 	}
 	return all
@@ -350,7 +354,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer cancel()
 	var loops sync.WaitGroup
 	for _, run := range []func(context.Context){
-		c.Fleet.Run, c.Network.Run, c.Compute.Run, c.Recycle.Run,
+		c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,
 		clock.NewLoop(c.Clock, "own certificates", 12*time.Hour, c.renewOwn).Run,
 	} {

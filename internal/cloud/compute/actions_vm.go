@@ -17,6 +17,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
@@ -246,7 +247,7 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 }
 
 // insert writes one machine with all that it owns, and its operation.
-func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *createVMRequest, p *createPlan, v *VM, disks []Disk) (op, eip string, err error) {
+func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *createVMRequest, p *createPlan, v *VM, disks []block.Disk) (op, eip string, err error) {
 	owner := network.Owner{Kind: network.VM, ID: v.ID}
 	port, err := s.Network.ReservePort(ctx, tx, network.PortRequest{
 		Scope: c.OwnScope(), VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.InternalIP, Owner: owner,
@@ -297,9 +298,9 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 }
 
 // rows makes the rows of a request, without what the transaction decides.
-func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now int64) ([]*VM, [][]Disk) {
+func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now int64) ([]*VM, [][]block.Disk) {
 	var vms []*VM
-	var disks [][]Disk
+	var disks [][]block.Disk
 	mode := q.CPUMode
 	if mode == "custom" {
 		mode = "default"
@@ -324,14 +325,14 @@ func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now in
 		default:
 			v.Hostname = fmt.Sprintf("%s-%d", q.Hostname, n+1)
 		}
-		var own []Disk
+		var own []block.Disk
 		for i, d := range p.disks {
-			row := Disk{
-				ID: database.NewID("disk"), Region: v.Region, Company: v.Company, Name: v.Name, Role: d.role, State: DiskCreating,
+			row := block.Disk{
+				ID: database.NewID("disk"), Region: v.Region, Company: v.Company, Name: v.Name, Role: d.role, State: block.Creating,
 				SetType: d.set.Type, SetID: d.set.ID, SizeGB: d.gb, VMID: v.ID, Target: "vd" + string(rune('a'+i)),
 				ChargeType: v.ChargeType, CreatedAt: now, UpdatedAt: now, Generation: 1,
 			}
-			if d.role == Boot {
+			if d.role == block.Boot {
 				row.ImageDigest = p.image.Digest
 			}
 			own = append(own, row)
@@ -514,7 +515,7 @@ func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequ
 	if least := p.image.virtualGB(); gb < least {
 		return retcode.BootDiskTooSmall.Errorf("BootDiskSpace is %d GB, image %s needs %d", gb, p.image.ID, least)
 	}
-	p.disks = []planDisk{{Boot, p.storage, gb}}
+	p.disks = []planDisk{{block.Boot, p.storage, gb}}
 	wanted := q.DataDisks
 	if q.DataDiskSpace > 0 {
 		setType := q.DataDiskSetType
@@ -534,7 +535,7 @@ func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequ
 		if set.ID != p.storage.ID {
 			return retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", d.SetType, q.BootDiskSetType)
 		}
-		p.disks = append(p.disks, planDisk{Data, set, d.DiskSpace})
+		p.disks = append(p.disks, planDisk{block.Data, set, d.DiskSpace})
 	}
 	most := maxDisks
 	if p.image.Arch == "aarch64" {

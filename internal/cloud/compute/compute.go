@@ -1,4 +1,4 @@
-// Package compute owns virtual machines with their disks, and the images they
+// Package compute owns virtual machines, and the images they
 // start from. A machine's row says what it should be; hosts are told the whole
 // of it and answer what is.
 package compute
@@ -12,6 +12,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
@@ -31,6 +32,7 @@ type Deps struct {
 	Catalog  *catalog.Service
 	Fleet    *fleet.Service
 	Network  *network.Service
+	Block    *block.Service
 	// ImportDir is where administrators put image files for ImportBaseImage; empty: the action refuses.
 	ImportDir string
 	// QemuImg is the program that inspects images; empty: qemu-img of the search path.
@@ -54,6 +56,7 @@ func New(d Deps) *Service {
 	s.Fleet.OnDomain(s.onDomain)
 	s.Fleet.OnWanted(s.wanted)
 	s.Network.RegisterTarget(network.VM, target{s})
+	s.Block.RegisterMachines(machines{s})
 	return s
 }
 
@@ -87,12 +90,8 @@ func (s *Service) sweep(ctx context.Context) error {
 			}
 		}
 		old := now.Add(-TombstoneKept).UnixMicro()
-		for _, model := range []any{(*VM)(nil), (*Disk)(nil)} {
-			if _, err := tx.NewDelete().Model(model).Where("ended_at > 0 AND ended_at <= ?", old).Exec(ctx); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := tx.NewDelete().Model((*VM)(nil)).Where("ended_at > 0 AND ended_at <= ?", old).Exec(ctx)
+		return err
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
@@ -103,13 +104,13 @@ func BenchmarkPage(b *testing.B) {
 	const all, batch = 100_000, 1000
 	for from := 0; from < all; from += batch {
 		var vms []compute.VM
-		var disks []compute.Disk
+		var disks []block.Disk
 		for i := from; i < from+batch; i++ {
 			id := fmt.Sprintf("vm-%014d", i)
 			vms = append(vms, compute.VM{ID: id, UUID: id, Region: "cn", Company: company, Name: fmt.Sprintf("host-%d", i), State: compute.Running,
 				Listed: true, CPUs: 1, MemoryMiB: 1024, CreatedAt: now + int64(i), Generation: 1})
-			disks = append(disks, compute.Disk{ID: fmt.Sprintf("disk-%014d", i), Region: "cn", Company: company, Role: compute.Boot,
-				State: compute.DiskBound, VMID: id, Target: "vda", SizeGB: 40, Generation: 1})
+			disks = append(disks, block.Disk{ID: fmt.Sprintf("disk-%014d", i), Region: "cn", Company: company, Role: block.Boot,
+				State: block.Bound, VMID: id, Target: "vda", SizeGB: 40, Generation: 1})
 		}
 		if err := c.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 			if _, err := tx.NewInsert().Model(&vms).Exec(ctx); err != nil {

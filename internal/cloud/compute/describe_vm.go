@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
@@ -288,7 +289,7 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 	for i, v := range rows {
 		ids[i] = v.ID
 	}
-	disks, err := disksOf(ctx, r, ids...)
+	disks, err := block.Of(ctx, r, ids...)
 	if err != nil {
 		return nil, err
 	}
@@ -337,7 +338,7 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 		}
 		for _, d := range disks[v.ID] {
 			elastic := "Y"
-			if d.Role == Boot {
+			if d.Role == block.Boot {
 				elastic = "N"
 			}
 			info.DiskInfos = append(info.DiskInfos, vmDiskInfo{Type: d.Role, DiskID: d.ID, Name: d.Name, Drive: d.Target,

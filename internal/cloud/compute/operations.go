@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
@@ -45,7 +46,6 @@ var errSuperseded = retcode.InvalidVMState.Errorf("cut short by PoweroffVMInstan
 
 type workflows struct {
 	create, start, stop, restart, poweroff, del, terminate *workflow.Workflow[job]
-	endDisk                                                *workflow.Workflow[diskJob]
 }
 
 func (s *Service) register() {
@@ -90,7 +90,6 @@ func (s *Service) register() {
 			Settle: s.terminated, Abort: s.unterminated,
 		}),
 	}
-	s.registerDisk()
 }
 
 // load reads the machine of a job; errSuperseded when its row went on.
@@ -138,7 +137,7 @@ func (s *Service) prepare(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	disks, err := disksOf(ctx, s.DB.Reader(), v.ID)
+	disks, err := block.Of(ctx, s.DB.Reader(), v.ID)
 	if err != nil {
 		return err
 	}
@@ -150,17 +149,8 @@ func (s *Service) prepare(ctx context.Context, j *job) error {
 	return g.Wait()
 }
 
-func (s *Service) ensureVolume(ctx context.Context, v *VM, d Disk) error {
-	if d.ImageDigest != "" {
-		if err := s.Fleet.EnsureImage(ctx, d.HostID, d.ImageDigest); err != nil {
-			return s.hostFailure(ctx, v, err, retcode.VMCreateDiskFailed.Errorf("the system disk of %s could not be made from its image", v.ID))
-		}
-	}
-	_, err := s.Fleet.Host(d.HostID).EnsureVolume(ctx, &pb.EnsureVolumeRequest{
-		Fence: fence(d.Generation),
-		Spec:  &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: d.SetID},
-	})
-	if err != nil {
+func (s *Service) ensureVolume(ctx context.Context, v *VM, d block.Disk) error {
+	if err := s.Block.EnsureVolume(ctx, d); err != nil {
 		return s.hostFailure(ctx, v, err, retcode.VMCreateDiskFailed.Errorf("a disk of %s could not be made", v.ID))
 	}
 	return nil
@@ -179,12 +169,12 @@ func (s *Service) unprepare(ctx context.Context, j *job) error {
 	if err := s.removeDomain(ctx, j); err != nil {
 		return err
 	}
-	disks, err := disksOf(ctx, s.DB.Reader(), j.VM)
+	disks, err := block.Of(ctx, s.DB.Reader(), j.VM)
 	if err != nil {
 		return err
 	}
 	for _, d := range disks[j.VM] {
-		if err := s.removeVolume(ctx, d); err != nil {
+		if err := s.Block.RemoveVolume(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -202,11 +192,6 @@ func (s *Service) unprepare(ctx context.Context, j *job) error {
 		return err
 	}
 	return s.Network.SyncVPC(ctx, v.VPCID)
-}
-
-func (s *Service) removeVolume(ctx context.Context, d Disk) error {
-	_, err := s.Fleet.Host(d.HostID).RemoveVolume(ctx, &pb.RemoveVolumeRequest{Fence: fence(d.Generation), Id: d.ID})
-	return fleet.IgnoreDown(err)
 }
 
 // startingShown is how long a new machine may take to run before its row says that it is starting.
@@ -303,7 +288,7 @@ func (s *Service) power(ctx context.Context, v *VM, want func(again bool) pb.Pow
 // domain is the whole of what the host has to know of a machine.
 func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 	r := s.DB.Reader()
-	disks, err := disksOf(ctx, r, v.ID)
+	disks, err := block.Of(ctx, r, v.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -339,7 +324,7 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 	}
 	for _, d := range disks[v.ID] {
 		disk := &pb.DomainDisk{VolumeId: d.ID, Target: d.Target}
-		if d.Role == Boot {
+		if d.Role == block.Boot {
 			disk.BootOrder = 1
 		}
 		spec.Disks = append(spec.Disks, disk)
@@ -377,8 +362,7 @@ func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
 			return err
 		}
 	}
-	if _, err := tx.NewUpdate().Model((*Disk)(nil)).Set("state = ?", DiskBound).Set("updated_at = ?", s.Clock.Micros()).
-		Where("vm_id = ? AND state = ?", j.VM, DiskCreating).Exec(ctx); err != nil {
+	if err := s.Block.SettleCreateTx(ctx, tx, j.VM); err != nil {
 		return err
 	}
 	for _, id := range j.EIPs {
@@ -395,7 +379,7 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 	if err != nil {
 		return err
 	}
-	all, err := disksOf(ctx, tx, v.ID)
+	all, err := block.Of(ctx, tx, v.ID)
 	if err != nil {
 		return err
 	}
@@ -406,7 +390,7 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 	if err := s.unplace(ctx, tx, v); err != nil {
 		return err
 	}
-	if err := s.endDisks(ctx, tx, DiskFailed, disks...); err != nil {
+	if err := s.Block.EndTx(ctx, tx, block.Failed, disks...); err != nil {
 		return err
 	}
 	if err := s.Network.SettleUnbindTx(ctx, tx, j.EIPs...); err != nil {
@@ -427,25 +411,6 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 	v.because(cause)
 	_, err = s.move(ctx, tx, v, Failed, "host_id", "port_id", "placed", "reason", "reason_code", "deleted_at")
 	return err
-}
-
-// endDisks gives back the space of volumes that are gone and keeps their rows as tombstones.
-func (s *Service) endDisks(ctx context.Context, tx bun.Tx, to string, disks ...Disk) error {
-	now := s.Clock.Micros()
-	for _, d := range disks {
-		if d.EndedAt != 0 {
-			continue
-		}
-		if err := s.Fleet.Release(ctx, tx, d.HostID, fleet.Demand{DiskGB: d.SizeGB}); err != nil {
-			return err
-		}
-		d.State, d.VMID, d.HostID, d.EndedAt, d.UpdatedAt = to, "", "", now, now
-		d.Generation++
-		if _, err := tx.NewUpdate().Model(&d).Column("state", "vm_id", "host_id", "ended_at", "updated_at", "generation").WherePK().Exec(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *Service) startDomain(ctx context.Context, j *job) error {
@@ -656,10 +621,6 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}
-	all, err := disksOf(ctx, tx, v.ID)
-	if err != nil {
-		return err
-	}
 	if err := s.Network.SettleUnbindTx(ctx, tx, j.EIPs...); err != nil {
 		return err
 	}
@@ -670,25 +631,12 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 			}
 		}
 	}
-	freed := vmQuota(v, nil)
-	now := s.Clock.Micros()
-	for _, d := range all[v.ID] {
-		switch {
-		case d.Role == Boot:
-			freed[catalog.DiskSpace] += int64(d.SizeGB)
-			continue
-		case j.DropDisks:
-			freed[catalog.DiskSpace] += int64(d.SizeGB)
-			freed[catalog.Disk]++
-			d.State, d.DeletedAt = DiskDeleted, v.DeletedAt
-		default:
-			d.State = DiskUnbound
-		}
-		d.VMID, d.Target, d.UpdatedAt = "", "", now
-		d.Generation++
-		if _, err := tx.NewUpdate().Model(&d).Column("state", "vm_id", "target", "deleted_at", "updated_at", "generation").WherePK().Exec(ctx); err != nil {
-			return err
-		}
+	freed, err := s.Block.ReleaseTx(ctx, tx, v.ID, j.DropDisks, v.DeletedAt)
+	if err != nil {
+		return err
+	}
+	for f, n := range vmQuota(v, nil) {
+		freed[f] += n
 	}
 	if err := s.Catalog.Release(ctx, tx, v.Company, v.Region, freed); err != nil {
 		return err
@@ -740,12 +688,12 @@ func (s *Service) destroy(ctx context.Context, j *job) error {
 	if err := s.removeDomain(ctx, j); err != nil {
 		return s.hostFailure(ctx, v, err, retcode.VMCleanDiskFailed.Errorf("the host could not remove %s", v.ID))
 	}
-	disks, err := disksOf(ctx, s.DB.Reader(), v.ID)
+	disks, err := block.Of(ctx, s.DB.Reader(), v.ID)
 	if err != nil {
 		return err
 	}
 	for _, d := range disks[v.ID] {
-		if err := s.removeVolume(ctx, d); err != nil {
+		if err := s.Block.RemoveVolume(ctx, d); err != nil {
 			return s.hostFailure(ctx, v, err, retcode.VMCleanDiskFailed.Errorf("a disk of %s could not be removed", v.ID))
 		}
 	}
@@ -758,11 +706,11 @@ func (s *Service) terminated(ctx context.Context, tx bun.Tx, j *job) error {
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}
-	all, err := disksOf(ctx, tx, v.ID)
+	all, err := block.Of(ctx, tx, v.ID)
 	if err != nil {
 		return err
 	}
-	if err := s.endDisks(ctx, tx, DiskReleased, all[v.ID]...); err != nil {
+	if err := s.Block.EndTx(ctx, tx, block.Released, all[v.ID]...); err != nil {
 		return err
 	}
 	if err := s.Network.ReleasePort(ctx, tx, v.PortID); err != nil {
@@ -780,14 +728,9 @@ func (s *Service) terminated(ctx context.Context, tx bun.Tx, j *job) error {
 func computeDemand(v *VM) fleet.Demand { return fleet.Demand{CPUs: v.CPUs, MemoryMiB: v.MemoryMiB} }
 
 // vmQuota is what a machine with its disks takes of its tenant's quotas.
-func vmQuota(v *VM, disks []Disk) catalog.Amounts {
-	a := catalog.Amounts{catalog.VM: 1, catalog.CPU: int64(v.CPUs), catalog.Memory: int64(v.MemoryMiB)}
-	for _, d := range disks {
-		a[catalog.DiskSpace] += int64(d.SizeGB)
-		if d.Role == Data {
-			a[catalog.Disk]++
-		}
-	}
+func vmQuota(v *VM, disks []block.Disk) catalog.Amounts {
+	a := block.Quota(disks...)
+	a[catalog.VM], a[catalog.CPU], a[catalog.Memory] = 1, int64(v.CPUs), int64(v.MemoryMiB)
 	return a
 }
 

@@ -163,26 +163,16 @@ func (s *Service) guestAgent(ctx context.Context, v *VM, connected bool) error {
 	})
 }
 
-// wanted lists what rows want on a host: everything else that bears our marker is removed when it returns.
+// wanted lists the domains that rows want on a host: everything else that bears our marker is removed when it returns.
 func (s *Service) wanted(ctx context.Context, hostID string) (fleet.Wanted, error) {
-	w := fleet.Wanted{Domains: map[string]bool{}, Volumes: map[string]bool{}}
-	r := s.DB.Reader()
-	var vms, disks []string
-	if err := r.NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ?", hostID).
+	w := fleet.Wanted{Domains: map[string]bool{}}
+	var vms []string
+	if err := s.DB.Reader().NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ?", hostID).
 		Where("state NOT IN (?)", bun.In([]string{Deleted, Terminating, Unterminated, Terminated, Failed})).Scan(ctx, &vms); err != nil {
-		return w, err
-	}
-	// A volume of a machine that is being destroyed is not wanted either, nor one whose disk is.
-	if err := r.NewSelect().Model((*Disk)(nil)).Column("id").Where("host_id = ?", hostID).Where("state NOT IN (?, ?)", DiskReleasing, Unterminated).
-		Where("vm_id NOT IN (?)", r.NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ? AND state IN (?, ?)", hostID, Terminating, Unterminated)).
-		Scan(ctx, &disks); err != nil {
 		return w, err
 	}
 	for _, id := range vms {
 		w.Domains[id] = true
-	}
-	for _, id := range disks {
-		w.Volumes[id] = true
 	}
 	return w, nil
 }

@@ -81,48 +81,6 @@ type seed struct {
 	MountData    string `bun:"mount_data"`
 }
 
-// Disk is a row of disks.
-type Disk struct {
-	bun.BaseModel `bun:"table:disk"`
-
-	ID          string `bun:"id,pk"`
-	Region      string `bun:"region"`
-	Company     int64  `bun:"company"`
-	Project     string `bun:"project"`
-	Name        string `bun:"name"`
-	Role        string `bun:"role"`
-	State       string `bun:"state"`
-	Reason      string `bun:"reason"`
-	SetType     string `bun:"set_type"`
-	SetID       string `bun:"set_id"`
-	HostID      string `bun:"host_id"`
-	SizeGB      int    `bun:"size_gb"`
-	ImageDigest string `bun:"image_digest"`
-	VMID        string `bun:"vm_id"`
-	Target      string `bun:"target"`
-	ChargeType  string `bun:"charge_type"`
-	CreatedAt   int64  `bun:"created_at"`
-	UpdatedAt   int64  `bun:"updated_at"`
-	ExpireAt    int64  `bun:"expire_at"`
-	DeletedAt   int64  `bun:"deleted_at"`
-	EndedAt     int64  `bun:"ended_at"`
-	Generation  int64  `bun:"generation"`
-}
-
-// Roles and states of a disk. States that attaching, growing and snapshots need are their issue's.
-const (
-	Boot = "Boot"
-	Data = "Data"
-
-	DiskCreating  = "Creating"
-	DiskUnbound   = "Unbound"
-	DiskBound     = "Bound"
-	DiskDeleted   = "Deleted"   // in the recycle bin
-	DiskReleasing = "Releasing" // being destroyed
-	DiskReleased  = "Released"  // destroyed, kept as a tombstone
-	DiskFailed    = "Failed"    // its creation failed; it holds nothing
-)
-
 // vmByID reads one machine of a scope: 1004 when unknown or out of it.
 func vmByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*VM, error) {
 	rows, err := database.Find[VM](ctx, idb, "WHERE id = ?", id)
@@ -133,22 +91,6 @@ func vmByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*V
 		return nil, retcode.VMNotFound.Errorf("VMID %s", id)
 	}
 	return &rows[0], nil
-}
-
-// disksOf reads the disks of machines, by machine, in the order of their targets.
-func disksOf(ctx context.Context, idb bun.IDB, vms ...string) (map[string][]Disk, error) {
-	if len(vms) == 0 {
-		return nil, nil
-	}
-	rows, err := database.Find[Disk](ctx, idb, "WHERE vm_id IN (?) ORDER BY vm_id, target", vms)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string][]Disk, len(vms))
-	for _, d := range rows {
-		out[d.VMID] = append(out[d.VMID], d)
-	}
-	return out, nil
 }
 
 // move changes a machine from the generation v was read in and tells whether that was still the

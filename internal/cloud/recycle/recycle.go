@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
@@ -25,6 +26,7 @@ type Deps struct {
 	Clock    *clock.Clock
 	Identity *identity.Service
 	Network  *network.Service
+	Block    *block.Service
 	Compute  *compute.Service
 }
 
@@ -36,7 +38,7 @@ type Service struct {
 
 // New prepares the service.
 func New(d Deps) *Service {
-	return &Service{Deps: d, kinds: []kind{vms(d.Compute), disks(d.Compute), eips(d.Network)}}
+	return &Service{Deps: d, kinds: []kind{vms(d.Compute), disks(d.Block), eips(d.Network)}}
 }
 
 // item is a resource in the bin. Times are unix microseconds.
@@ -68,9 +70,9 @@ func vms(s *compute.Service) kind {
 	}, s.RestoreVM, s.DestroyVM, s.SweepVMs}
 }
 
-func disks(s *compute.Service) kind {
+func disks(s *block.Service) kind {
 	return kind{"Disk", "disk-", func(ctx context.Context, f compute.BinFilter, _ string) ([]item, int, error) {
-		rows, n, err := s.BinnedDisks(ctx, f)
+		rows, n, err := s.BinnedDisks(ctx, block.BinFilter(f))
 		out := make([]item, len(rows))
 		for i, r := range rows {
 			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Reason, wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}

@@ -1,0 +1,138 @@
+package block
+
+import (
+	"context"
+	"errors"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
+)
+
+// sweepBatch bounds what one run of a sweep starts; the rest comes with the next.
+const sweepBatch = 500
+
+// BinFilter chooses disks in the recycle bin. Zero fields choose all.
+type BinFilter struct {
+	action.Scope
+	Keyword string // in name or id
+	IDs     []string
+	Limit   int
+}
+
+// BinnedDisks lists data disks in the recycle bin, the newest deletion first, and how many match in all.
+func (s *Service) BinnedDisks(ctx context.Context, f BinFilter) ([]Disk, int, error) {
+	var rows []Disk
+	q := s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?, ?)", Deleted, Releasing, Unterminated)
+	q = identity.Own(q, f.Scope)
+	if len(f.IDs) > 0 {
+		q = q.Where("id IN (?)", bun.In(f.IDs))
+	}
+	n, err := like(q, f.Keyword, "name", "id").OrderExpr("deleted_at DESC, id DESC").Limit(int64(f.Limit)).ScanAndCount(ctx)
+	return rows, int(n), err
+}
+
+// errRepeat: the same action is under way; the call is answered 0.
+var errRepeat = errors.New("block: the same action is under way")
+
+// checkBin answers the code of a disk that is not in the bin.
+func checkBin(d *Disk, here retcode.Code) error {
+	switch d.State {
+	case Deleted:
+		return nil
+	case Released, Failed:
+		return retcode.ResourceTerminated.Errorf("%s is destroyed", d.ID)
+	case Unterminated:
+		if here != retcode.ResourceAlreadyEnabled {
+			return nil
+		}
+		return retcode.InvalidResourceState.Errorf("%s is being destroyed", d.ID)
+	case Releasing:
+		if here != retcode.ResourceAlreadyEnabled {
+			return errRepeat
+		}
+		return retcode.InvalidResourceState.Errorf("%s is being destroyed", d.ID)
+	}
+	return here.Errorf("%s is not in the recycle bin", d.ID)
+}
+
+// RestoreDisk takes a data disk out of the bin, Unbound: 200, 202, 203, 205, 206, 17005.
+func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) error {
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		d, err := ByID(ctx, tx, c.Scope(), id)
+		if err != nil {
+			return err
+		}
+		if err := checkBin(d, retcode.ResourceAlreadyEnabled); err != nil {
+			return err
+		}
+		if d.ExpireAt != 0 && d.ExpireAt <= s.Clock.Micros() {
+			return retcode.ResourceExpired.Errorf("%s has expired", d.ID)
+		}
+		if err := s.Catalog.Reserve(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
+			return err
+		}
+		d.DeletedAt = 0
+		return s.move(ctx, tx, d, Unbound, "deleted_at")
+	})
+}
+
+// DestroyDisk destroys a data disk of the bin for good: 200, 201, 205.
+func (s *Service) DestroyDisk(ctx context.Context, c *action.Call, id string) error {
+	var op string
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		d, err := ByID(ctx, tx, c.Scope(), id)
+		if err != nil {
+			return err
+		}
+		if err := checkBin(d, retcode.InvalidResourceBizState); err != nil {
+			return err
+		}
+		op, err = s.beginDestroy(ctx, tx, d)
+		return err
+	})
+	if errors.Is(err, errRepeat) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.Engine.Kick(op)
+	return nil
+}
+
+func (s *Service) beginDestroy(ctx context.Context, tx bun.Tx, d *Disk) (op string, err error) {
+	if err := s.move(ctx, tx, d, Releasing); err != nil {
+		return "", err
+	}
+	return s.flows.terminate.Accept(ctx, tx, workflow.Request{Action: "TerminateResource", Company: d.Company, Region: d.Region,
+		Resources: []string{d.ID}, Locks: []workflow.Lock{{Resource: d.ID, Exclusive: true}}}, job{Disk: d.ID, Generation: d.Generation})
+}
+
+// SweepDisks starts the destruction of data disks that entered the bin at or before a time (unix microseconds).
+func (s *Service) SweepDisks(ctx context.Context, deletedBefore int64) error {
+	var rows []Disk
+	if err := s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?) AND deleted_at <= ?", Deleted, Unterminated, deletedBefore).
+		OrderExpr("deleted_at, id").Limit(sweepBatch).Scan(ctx); err != nil {
+		return err
+	}
+	var failed []error
+	for i := range rows {
+		var op string
+		err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+			d := rows[i] // as read: one that somebody took out meanwhile has another generation
+			op, err = s.beginDestroy(ctx, tx, &d)
+			return err
+		})
+		if err == nil {
+			s.Engine.Kick(op)
+		} else if retcode.Of(err) == retcode.DiskStateUnstable {
+			err = nil
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}

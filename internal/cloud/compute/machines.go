@@ -1,0 +1,77 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// machines lets disks be attached to machines.
+type machines struct{ *Service }
+
+func machineOf(v *VM) block.Machine {
+	return block.Machine{ID: v.ID, Name: v.Name, Project: v.Project, HostID: v.HostID, Arch: v.Arch, Stopped: v.State == Stopped, Locked: transient(v.State)}
+}
+
+// Resolve implements block.Machines.
+func (m machines) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*block.Machine, error) {
+	v, err := vmByID(ctx, tx, scope, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(v, Bind); err != nil {
+		return nil, err
+	}
+	if v.ExpireAt != 0 && v.ExpireAt <= m.Clock.Micros() {
+		return nil, retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+	}
+	out := machineOf(v)
+	return &out, nil
+}
+
+// Describe implements block.Machines.
+func (m machines) Describe(ctx context.Context, ids []string) (map[string]block.Machine, error) {
+	out := map[string]block.Machine{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	var rows []VM
+	if err := m.DB.Reader().NewSelect().Model(&rows).Where("id IN (?)", bun.In(ids)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		out[rows[i].ID] = machineOf(&rows[i])
+	}
+	return out, nil
+}
+
+// Replug implements block.Machines: the host is told the whole domain, and nothing of its power.
+func (m machines) Replug(ctx context.Context, id string) error {
+	v, err := vmByID(ctx, m.DB.Reader(), action.Scope{}, id)
+	if err != nil {
+		return err
+	}
+	spec, err := m.domain(ctx, v)
+	if err != nil {
+		return err
+	}
+	_, err = m.Fleet.Host(v.HostID).EnsureDomain(ctx, &pb.EnsureDomainRequest{Fence: fence(v.Generation), Spec: spec})
+	if errors.Is(err, hostlink.ErrFenced) {
+		return fmt.Errorf("%w: a later action took %s over, with another generation", hostlink.ErrUnavailable, v.ID)
+	}
+	return err
+}
+
+// Doomed implements block.Machines.
+func (m machines) Doomed(ctx context.Context, hostID string) (ids []string, err error) {
+	err = m.DB.Reader().NewSelect().Model((*VM)(nil)).Column("id").Where("host_id = ? AND state IN (?, ?)", hostID, Terminating, Unterminated).Scan(ctx, &ids)
+	return ids, err
+}
