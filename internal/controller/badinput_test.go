@@ -118,6 +118,7 @@ func rightValues(t *testing.T, c *controllertest.Client) func(name string, p act
 		"VPCID": first("DescribeVPC", "VPCID"), "SubnetID": first("DescribeSubnet", "SubnetID"), "SGID": first("DescribeSecurityGroup", "SGID"),
 		"ResourceType": "VM", "Rule": "TCP|81|0.0.0.0/0|ACCEPT|LOW|1", "Rules": "TCP|82|0.0.0.0/0|ACCEPT|LOW|1",
 		"BeginTime": time.Now().Add(-time.Hour).Unix(), "EndTime": time.Now().Add(time.Hour).Unix(), "FileName": "nothing.qcow2", "HostID": "host-sim00000000001", "WANSGID": first("DescribeSecurityGroup", "SGID"),
+		"ProductID": "CPU", "SetType": "ComputeSetA", "PriceRuleInfo": `{"Price":1}`, "Discount": 100, "CompanyID": c.Company,
 	}
 	create := controllertest.P{}
 	for _, k := range []string{"Name", "Password", "ChargeType", "CPU", "Memory", "VMType", "BootDiskSetType", "ImageID", "VPCID", "SubnetID", "WANSGID"} {

@@ -203,6 +203,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
 	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, PasswordCost: cfg.PasswordCost})
 	c.Identity.OnTenant(c.Catalog.Furnish)
+	c.Catalog.OnTenants(c.Identity.CheckTenant)
 
 	if err := c.loadAuthority(ctx); err != nil {
 		return err
@@ -234,10 +235,12 @@ func (c *Controller) build(ctx context.Context) (err error) {
 
 	c.Fleet = fleet.New(fleetDeps)
 	c.Catalog.OnCapacity(c.Fleet.Capacity)
+	c.Catalog.OnScopes(c.Fleet.PriceScopes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
 		Fleet: c.Fleet, Fabric: c.Fabric, DNS: cfg.DNS})
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet})
+	c.Catalog.OnScopes(c.Network.PriceScopes)
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Recycle = recycle.New(recycle.Deps{Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})

@@ -1,9 +1,10 @@
 // Package catalog says what is for sale and how much of it a tenant may have:
-// regions, specifications and quotas.
+// regions, prices, specifications and quotas.
 package catalog
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
@@ -32,7 +33,9 @@ type Deps struct {
 // Service is the catalogue.
 type Service struct {
 	Deps
-	capacity func(ctx context.Context, region string) (Capacity, error)
+	capacity     func(ctx context.Context, region string) (Capacity, error)
+	scopeSources []func(ctx context.Context, region string, company int64) ([]Scope, error)
+	checkTenant  func(ctx context.Context, company int64) error
 
 	mu      sync.Mutex
 	regions map[string]bool // known to exist; a region is never removed
@@ -48,8 +51,19 @@ func (s *Service) OnCapacity(f func(ctx context.Context, region string) (Capacit
 
 // Actions of the catalogue.
 func (s *Service) Actions() []action.Action {
-	return []action.Action{
+	return slices.Concat([]action.Action{
 		action.Define(action.Spec{Name: "DescribeRegion", Module: "common", Summary: "List regions with their capacity figures.",
 			Region: action.RegionNone}, s.describeRegion),
-	}
+	}, s.priceActions())
+}
+
+// page is action.Page for lists that answer at least one.
+type page struct {
+	Offset int `default:"0" validate:"min=0,max=1000000000" doc:"start of the page"`
+	Limit  int `default:"20" validate:"min=1,max=100" doc:"page length"`
+}
+
+// cut takes the page out of all rows.
+func cut[T any](all []T, offset, limit int) []T {
+	return all[min(offset, len(all)):min(offset+limit, len(all))]
 }

@@ -15,32 +15,130 @@ type Factor string
 
 // The factors, counted per tenant and region.
 const (
-	VM            Factor = "VM"             // virtual machines
-	CPU           Factor = "CPU"            // cores of virtual machines
-	Memory        Factor = "MEMORY"         // MiB of virtual machines
-	Disk          Factor = "DISK"           // data disks
-	DiskSpace     Factor = "DISK_SPACE"     // GB of system and data disks
-	EIP           Factor = "EIP"            // public addresses
-	SecurityGroup Factor = "SECURITY_GROUP" // security groups
-	VPC           Factor = "VPC"
-	Subnet        Factor = "SUBNET"
-	NIC           Factor = "NIC"   // elastic NICs, not the VM's own
-	Image         Factor = "IMAGE" // custom images
+	VM             Factor = "VM"             // virtual machines
+	CPU            Factor = "CPU"            // cores of virtual machines
+	Memory         Factor = "MEMORY"         // MiB of virtual machines
+	GPU            Factor = "GPU"            // cards of virtual machines
+	Disk           Factor = "DISK"           // data disks
+	DiskSpace      Factor = "DISK_SPACE"     // GB of system and data disks
+	EIP            Factor = "EIP"            // public addresses
+	SecurityGroup  Factor = "SECURITY_GROUP" // security groups
+	VPC            Factor = "VPC"
+	Subnet         Factor = "SUBNET"
+	NIC            Factor = "NIC"             // elastic NICs, not the VM's own
+	VIP            Factor = "VIP"             // virtual addresses
+	Image          Factor = "IMAGE"           // custom images
+	Template       Factor = "TEMPLATE"        // VM templates
+	IsolationGroup Factor = "ISOLATION_GROUP" // isolation groups
+	LB             Factor = "LB"              // load balancers
+	Certificate    Factor = "CERTIFICATE"     // SSL certificates
+	NATGW          Factor = "NATGW"           // NAT gateways
+	VPNGW          Factor = "VPNGW"           // VPN gateways
+	RemoteVPNGW    Factor = "REMOTE_VPNGW"    // gateways at the other end
+	Tunnel         Factor = "TUNNEL"          // VPN tunnels
+	ScalingGroup   Factor = "SCALING_GROUP"   // scaling groups
+	ScalingPolicy  Factor = "SCALING_POLICY"  // scaling policies
+	ObjectStore    Factor = "OBJECT_STORE"
+	FileStore      Factor = "FILE_STORE"
+	MySQL          Factor = "MYSQL"
+	Redis          Factor = "REDIS"
 )
 
-// factorWords name the factors in messages.
-var factorWords = map[Factor]string{
-	VM: "virtual machines", CPU: "CPU cores", Memory: "MiB of memory", Disk: "data disks", DiskSpace: "GB of disk space",
-	EIP: "public addresses", SecurityGroup: "security groups", VPC: "VPCs", Subnet: "subnets", NIC: "network interfaces", Image: "custom images",
+// counted describes a factor: its default in a new region, and how the wire names it.
+type counted struct {
+	Factor   Factor
+	Default  int64
+	Words    string // in messages
+	Resource string // ResourceType
+	Kind     string // FactorType
+	Unit     string
+	Per      int64 // how much of the factor is a unit on the wire
+}
+
+// Kinds of factors on the wire.
+const (
+	amount = "FACTOR_AMOUNT"
+	piece  = "pcs"
+)
+
+// counts holds every factor, in the order in which they are listed.
+var counts = []counted{
+	{VM, 50, "virtual machines", "VM", amount, piece, 1},
+	{CPU, 80, "CPU cores", "VM", "FACTOR_CPU", "core", 1},
+	{Memory, 80 * 1024, "MiB of memory", "VM", "FACTOR_MEMORY", "GB", 1024},
+	{GPU, 10, "GPUs", "VM", "FACTOR_GPU", "card", 1},
+	{Disk, 50, "data disks", "DISK", amount, piece, 1},
+	{DiskSpace, 20000, "GB of disk space", "DISK", "FACTOR_DISK", "GB", 1},
+	{Image, 10, "custom images", "IMAGE", amount, piece, 1},
+	{VPC, 10, "VPCs", "VPC", amount, piece, 1},
+	{Subnet, 100, "subnets", "SUBNET", amount, piece, 1},
+	{NIC, 10, "network interfaces", "NIC", amount, piece, 1},
+	{EIP, 10, "public addresses", "EIP", amount, piece, 1},
+	{VIP, 100, "virtual addresses", "VIP", amount, piece, 1},
+	{SecurityGroup, 10, "security groups", "SG", amount, piece, 1},
+	{Template, 10, "VM templates", "VM_TEMPLATE", amount, piece, 1},
+	{IsolationGroup, 10, "isolation groups", "ISOLATION_GROUP", amount, piece, 1},
+	{LB, 10, "load balancers", "LB", amount, piece, 1},
+	{Certificate, 50, "SSL certificates", "CERTIFICATE", amount, piece, 1},
+	{NATGW, 10, "NAT gateways", "NATGW", amount, piece, 1},
+	{VPNGW, 10, "VPN gateways", "VPNGW", amount, piece, 1},
+	{RemoteVPNGW, 10, "remote gateways", "REMOTE_VPNGW", amount, piece, 1},
+	{Tunnel, 10, "VPN tunnels", "VPN_TUNNEL", amount, piece, 1},
+	{ScalingGroup, 10, "scaling groups", "SCALING_GROUP", amount, piece, 1},
+	{ScalingPolicy, 100, "scaling policies", "SCALING_POLICY", amount, piece, 1},
+	{ObjectStore, 10, "object stores", "OBJECT_STORE", amount, piece, 1},
+	{FileStore, 10, "file stores", "FILE_STORE", amount, piece, 1},
+	{MySQL, 10, "MySQL databases", "MYSQL", amount, piece, 1},
+	{Redis, 10, "Redis databases", "REDIS", amount, piece, 1},
+}
+
+// countedAs returns a factor's description.
+func countedAs(f Factor) counted {
+	for _, c := range counts {
+		if c.Factor == f {
+			return c
+		}
+	}
+	return counted{Factor: f, Words: string(f), Per: 1}
 }
 
 // Amounts says how much of each factor.
 type Amounts map[Factor]int64
 
-// Furnish opens a tenant's quotas in a region, in the transaction that creates the tenant.
+// Furnish opens a tenant's quotas in a region, in the transaction that creates the tenant or grants it the region.
 func (s *Service) Furnish(ctx context.Context, tx bun.Tx, company int64, region string) error {
-	_, err := tx.NewRaw(`INSERT INTO quota (company, region, factor, used) SELECT ?, ?, factor, 0 FROM quota_default
-		WHERE TRUE ON CONFLICT (company, region, factor) DO NOTHING`, company, region).Exec(ctx)
+	if err := s.openDefaults(ctx, tx, region); err != nil {
+		return err
+	}
+	_, err := tx.NewRaw(`INSERT INTO quota (company, region, factor, used) SELECT CAST(? AS BIGINT), region, factor, 0 FROM quota_default
+		WHERE region = ? ON CONFLICT (company, region, factor) DO NOTHING`, company, region).Exec(ctx)
+	return err
+}
+
+// openDefaults writes the default quotas that a region has not yet.
+func (s *Service) openDefaults(ctx context.Context, tx bun.Tx, region string) error {
+	rows := make([]quotaDefault, len(counts))
+	for i, c := range counts {
+		rows[i] = quotaDefault{Region: region, Factor: c.Factor, Value: c.Default}
+	}
+	_, err := tx.NewInsert().Model(&rows).On("CONFLICT (region, factor) DO NOTHING").Exec(ctx)
+	return err
+}
+
+// openQuotas opens what this version counts and an earlier one did not, for every region and every tenant in it.
+func (s *Service) openQuotas(ctx context.Context, tx bun.Tx) error {
+	var regions []string
+	if err := tx.NewRaw(`SELECT id FROM region ORDER BY id`).Scan(ctx, &regions); err != nil {
+		return err
+	}
+	for _, r := range regions {
+		if err := s.openDefaults(ctx, tx, r); err != nil {
+			return err
+		}
+	}
+	_, err := tx.NewRaw(`INSERT INTO quota (company, region, factor, used)
+		SELECT t.company, t.region, d.factor, 0 FROM (SELECT DISTINCT company, region FROM quota) t JOIN quota_default d ON d.region = t.region
+		WHERE TRUE ON CONFLICT (company, region, factor) DO NOTHING`).Exec(ctx)
 	return err
 }
 
@@ -70,7 +168,7 @@ func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region 
 			company, region, f).Scan(ctx, &row); err != nil {
 			return fmt.Errorf("quota %s of tenant %d in %s: %w", f, company, region, err)
 		}
-		return retcode.QuotaExceeded.Errorf("%d more %s wanted, %d of %d used", a[f], factorWords[f], row.Used, row.Allowed)
+		return retcode.QuotaExceeded.Errorf("%d more %s wanted, %d of %d used", a[f], countedAs(f).Words, row.Used, row.Allowed)
 	}
 	return nil
 }
@@ -87,7 +185,7 @@ func (s *Service) Release(ctx context.Context, tx bun.Tx, company int64, region 
 }
 
 // allowance of a quota row: its own, or the default until somebody edited it.
-const allowance = `coalesce(allowance, (SELECT value FROM quota_default d WHERE d.factor = quota.factor))`
+const allowance = `coalesce(allowance, (SELECT value FROM quota_default d WHERE d.region = quota.region AND d.factor = quota.factor))`
 
 // statement returns the factors with an amount in a fixed order, and an expression for the signed
 // amount of a row with its arguments.
@@ -139,7 +237,7 @@ func (s *Service) SetAllowance(ctx context.Context, company int64, region string
 		case !found:
 			return retcode.QuotaNotFound.Errorf("tenant %d has no quota %s in %s", company, f, region)
 		default:
-			return retcode.QuotaBelowUsage.Errorf("the tenant uses more than %d %s", value, factorWords[f])
+			return retcode.QuotaBelowUsage.Errorf("the tenant uses more than %d %s", value, countedAs(f).Words)
 		}
 	})
 }

@@ -35,13 +35,16 @@ func (s *Service) Region(ctx context.Context, c *action.Call) error {
 	return nil
 }
 
-// Bootstrap makes the default region when there is none.
+// Bootstrap makes the default region when there is none, and the quotas that are new in this version.
 func (s *Service) Bootstrap(ctx context.Context, endpoint string) error {
 	now := s.Clock.Micros()
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(&region{ID: DefaultRegion, Alias: "China", Endpoint: endpoint, CreatedAt: now, UpdatedAt: now}).
 			On("CONFLICT (id) DO NOTHING").Exec(ctx)
-		return err
+		if err != nil {
+			return err
+		}
+		return s.openQuotas(ctx, tx)
 	})
 }
 

@@ -45,6 +45,15 @@ type rangeSpec struct {
 	Generation int64  `bun:"generation"`
 }
 
+type quotaDefault struct {
+	bun.BaseModel `bun:"table:quota_default"`
+
+	Region    string `bun:"region,pk"`
+	Factor    Factor `bun:"factor,pk"`
+	Value     int64  `bun:"value"`
+	UpdatedAt int64  `bun:"updated_at"`
+}
+
 // Setting reads what the cloud remembers about itself; "" when unset.
 func (s *Service) Setting(ctx context.Context, name string) (string, error) {
 	var value string

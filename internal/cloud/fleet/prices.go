@@ -1,0 +1,30 @@
+package fleet
+
+import (
+	"context"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+)
+
+// PriceScopes lists the sets that prices are set for: those that the tenant may use, all for tenant 0.
+func (s *Service) PriceScopes(ctx context.Context, region string, company int64) ([]catalog.Scope, error) {
+	var compute []computeSet
+	var storage []storageSet
+	c := &action.Call{Region: region, Company: company}
+	for _, q := range []*bun.SelectQuery{s.DB.Reader().NewSelect().Model(&compute), s.DB.Reader().NewSelect().Model(&storage)} {
+		if err := s.visible(c, q).Scan(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var all []catalog.Scope
+	for _, row := range compute {
+		all = append(all, catalog.Scope{Kind: catalog.ComputeScope, ID: row.Type, Name: row.Alias})
+	}
+	for _, row := range storage {
+		all = append(all, catalog.Scope{Kind: catalog.StorageScope, ID: row.Type, Name: row.Alias})
+	}
+	return all, nil
+}
