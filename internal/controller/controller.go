@@ -34,6 +34,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
@@ -116,6 +117,7 @@ type Controller struct {
 	Block     *block.Service
 	Compute   *compute.Service
 	Recycle   *recycle.Service
+	Tags      *tag.Service
 	// Directory knows every kind of resource.
 	Directory *resource.Directory
 
@@ -243,12 +245,13 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnScopes(c.Network.PriceScopes)
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, ImportDir: filepath.Join(cfg.Dir, "import")})
-	c.Recycle = recycle.New(recycle.Deps{Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
+	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
 	c.Directory = new(resource.Directory)
 	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
 		c.Directory.Add(kinds...)
 	}
+	c.Tags = tag.New(tag.Deps{DB: c.DB, Clock: c.Clock, Directory: c.Directory})
 
 	actions := c.Actions()
 	c.Audit.Know(actions)
@@ -260,7 +263,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
-	for _, room := range []interface{ Actions() []action.Action }{c.Catalog, c.Audit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle} {
+	for _, room := range []interface{ Actions() []action.Action }{c.Catalog, c.Audit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
 		all = append(all, room.Actions()...)
 	}
 	return all
@@ -359,6 +362,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	for _, run := range []func(context.Context){
 		c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,
+		clock.NewLoop(c.Clock, "tags", time.Hour, c.Tags.Sweep).Run,
 		clock.NewLoop(c.Clock, "own certificates", 12*time.Hour, c.renewOwn).Run,
 	} {
 		loops.Go(func() { run(work) })

@@ -7,7 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -15,24 +15,11 @@ import (
 // sweepBatch bounds what one run of a sweep starts; the rest comes with the next.
 const sweepBatch = 500
 
-// BinFilter chooses disks in the recycle bin. Zero fields choose all.
-type BinFilter struct {
-	action.Scope
-	Keyword string // in name or id
-	IDs     []string
-	Limit   int
-}
-
 // BinnedDisks lists data disks in the recycle bin, the newest deletion first, and how many match in all.
-func (s *Service) BinnedDisks(ctx context.Context, f BinFilter) ([]Disk, int, error) {
+func (s *Service) BinnedDisks(ctx context.Context, f resource.BinFilter) ([]Disk, int, error) {
 	var rows []Disk
-	q := s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?, ?)", Deleted, Releasing, Unterminated)
-	q = identity.Own(q, f.Scope)
-	if len(f.IDs) > 0 {
-		q = q.Where("id IN (?)", bun.In(f.IDs))
-	}
-	n, err := like(q, f.Keyword, "name", "id").OrderExpr("deleted_at DESC, id DESC").Limit(int64(f.Limit)).ScanAndCount(ctx)
-	return rows, int(n), err
+	n, err := f.Scan(ctx, s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?, ?)", Deleted, Releasing, Unterminated))
+	return rows, n, err
 }
 
 // errRepeat: the same action is under way; the call is answered 0.

@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -67,13 +68,7 @@ type imageInfo struct {
 	Progress         int `doc:"percent"`
 	PermissionMode   string
 	VirtualSize      int64 `doc:"GB"`
-	Tags             []tagInfo
-}
-
-// tagInfo is a key with its value.
-type tagInfo struct {
-	Key   string
-	Value string
+	Tags             []tag.Info
 }
 
 type describeImageResponse struct {
@@ -88,11 +83,11 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 		}
 	}
 	out := &describeImageResponse{Infos: []imageInfo{}}
-	if len(q.TagKeyValuePairs) > 0 {
-		return out, nil // no image bears a tag
-	}
 	var rows []Image
-	sel := s.DB.Reader().NewSelect().Model(&rows).Where("region = ?", c.Region)
+	sel, err := tag.Narrow(s.DB.Reader().NewSelect().Model(&rows).Where("region = ?", c.Region), "image.id", q.TagKeyValuePairs)
+	if err != nil {
+		return nil, err
+	}
 	if c.Company != 0 {
 		sel = sel.Where("company IN (0, ?)", c.Company)
 	}
@@ -129,6 +124,14 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	if err != nil {
 		return nil, err
 	}
+	ids := make([]string, len(rows))
+	for n, i := range rows {
+		ids[n] = i.ID
+	}
+	tags, err := tag.Of(ctx, s.DB.Reader(), ids...)
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range rows {
 		out.Infos = append(out.Infos, imageInfo{
 			Region: i.Region, RegionAlias: i.Region, CompanyID: i.Company, Email: emails[i.Company], ProjectID: i.Project,
@@ -137,7 +140,7 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Reason,
 			CreateTime: seconds(i.CreatedAt), UpdateTime: seconds(i.UpdatedAt), SupportHotplug: i.Hotplug,
 			SupportCloudInit: i.CloudInit, SupportQGA: i.QGA, Remarkable: i.Type != BaseImage, Progress: 100,
-			PermissionMode: "All", VirtualSize: int64(i.virtualGB()), Tags: []tagInfo{},
+			PermissionMode: "All", VirtualSize: int64(i.virtualGB()), Tags: tags[i.ID],
 		})
 	}
 	return out, nil

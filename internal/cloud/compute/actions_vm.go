@@ -21,6 +21,8 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -280,6 +282,9 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	if _, err := tx.NewInsert().Model(v).Exec(ctx); err != nil {
 		return "", "", err
 	}
+	if err := tag.Attach(ctx, tx, v.CreatedAt, resource.Item{ID: v.ID, Company: v.Company, Region: v.Region, Kind: "VM"}, q.TagKeyValuePairs); err != nil {
+		return "", "", err
+	}
 	if _, err := tx.NewInsert().Model(&disks).Exec(ctx); err != nil {
 		return "", "", err
 	}
@@ -413,7 +418,6 @@ func checkCreate(q *createVMRequest) error {
 		{"NICs", len(q.NICs) > 0},
 		{"LANInAverageBandwidth", q.LANInAverageBandwidth != 0},
 		{"LANOutAverageBandwidth", q.LANOutAverageBandwidth != 0},
-		{"TagKeyValuePairs", len(q.TagKeyValuePairs) > 0},
 	} {
 		if given.given {
 			return bad.Errorf("%s is not offered in this region", given.name)

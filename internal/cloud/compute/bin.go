@@ -8,36 +8,17 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // sweepBatch bounds what one run of a sweep starts; the rest comes with the next.
 const sweepBatch = 500
 
-// BinFilter chooses resources in the recycle bin. Zero fields choose all.
-type BinFilter struct {
-	action.Scope
-	Keyword string // in name or id
-	IDs     []string
-	Limit   int
-}
-
-// binned lists rows of the recycle bin, the newest deletion first, and how many match in all.
-func binned(ctx context.Context, q *bun.SelectQuery, f BinFilter, states ...string) (int, error) {
-	q = q.Where("state IN (?)", bun.In(states))
-	q = identity.Own(q, f.Scope)
-	if len(f.IDs) > 0 {
-		q = q.Where("id IN (?)", bun.In(f.IDs))
-	}
-	n, err := like(q, f.Keyword, "name", "id").OrderExpr("deleted_at DESC, id DESC").Limit(int64(f.Limit)).ScanAndCount(ctx)
-	return int(n), err
-}
-
 // BinnedVMs lists machines in the recycle bin, the newest deletion first, and how many match in all.
-func (s *Service) BinnedVMs(ctx context.Context, f BinFilter) ([]VM, int, error) {
+func (s *Service) BinnedVMs(ctx context.Context, f resource.BinFilter) ([]VM, int, error) {
 	var rows []VM
-	n, err := binned(ctx, s.DB.Reader().NewSelect().Model(&rows), f, Deleting, Deleted, Terminating, Unterminated)
+	n, err := f.Scan(ctx, s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?)", bun.In([]string{Deleting, Deleted, Terminating, Unterminated})))
 	return rows, n, err
 }
 

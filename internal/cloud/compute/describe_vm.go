@@ -14,6 +14,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -111,7 +112,7 @@ type vmInfo struct {
 	SpaceUsage          float64
 	ImagePreparePrecent int `doc:"percent; spelled so"`
 	AlarmTemplateID     string
-	Tags                []tagInfo
+	Tags                []tag.Info
 }
 
 type vmDiskInfo struct {
@@ -202,28 +203,32 @@ func (s *Service) describeVM(ctx context.Context, c *action.Call, q *describeVMR
 		return nil, retcode.AdminOnly.Errorf("HostID is for administrators")
 	}
 	out := &describeVMResponse{Infos: []vmInfo{}}
-	if q.IGID != "" || len(q.TagKeyValuePairs) > 0 {
-		return out, nil // no machine is in an isolation group or bears a tag
+	if q.IGID != "" {
+		return out, nil // no machine is in an isolation group
 	}
 	var rows []VM
 	r := s.DB.Reader()
-	sel, filtered := s.filterVMs(r.NewSelect().Model(&rows), c, q)
+	sel, filtered, err := s.filterVMs(r.NewSelect().Model(&rows), c, q)
+	if err != nil {
+		return nil, err
+	}
 	if q.Limit > 0 {
 		// Equal values are ordered by id, in the same direction: the index has it so.
 		if err := sel.OrderExpr("? "+direction+", id "+direction, bun.Ident(column)).Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx); err != nil {
 			return nil, err
 		}
 	}
-	var err error
 	switch {
 	case q.Offset == 0 && len(rows) < q.Limit:
 		out.TotalCount = len(rows)
 	case !filtered:
 		out.TotalCount, err = listed(ctx, r, c.Region, c.Company)
 	default:
-		counted, _ := s.filterVMs(r.NewSelect().Model((*VM)(nil)), c, q)
+		var counted *bun.SelectQuery
 		var n int64
-		n, err = counted.Count(ctx)
+		if counted, _, err = s.filterVMs(r.NewSelect().Model((*VM)(nil)), c, q); err == nil {
+			n, err = counted.Count(ctx)
+		}
 		out.TotalCount = int(n)
 	}
 	if err != nil || len(rows) == 0 {
@@ -234,9 +239,9 @@ func (s *Service) describeVM(ctx context.Context, c *action.Call, q *describeVMR
 }
 
 // filterVMs adds the filters and tells whether there is one besides tenant and region.
-func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMRequest) (*bun.SelectQuery, bool) {
+func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMRequest) (_ *bun.SelectQuery, filtered bool, err error) {
 	sel = identity.Own(sel.Where("listed = ?", true), c.Scope())
-	filtered := c.Projects != nil // the count of a tenant's machines is of all its projects
+	filtered = c.Projects != nil || len(q.TagKeyValuePairs) > 0 // the count of a tenant's machines is of all its projects
 	where := func(query string, args ...any) {
 		sel, filtered = sel.Where(query, args...), true
 	}
@@ -269,7 +274,8 @@ func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMR
 	if q.Keyword != "" {
 		sel, filtered = like(sel, q.Keyword, "name", "id"), true
 	}
-	return sel, filtered
+	sel, err = tag.Narrow(sel, "vm.id", q.TagKeyValuePairs)
+	return sel, filtered, err
 }
 
 // listed is how many machines of a tenant (0: of all) a region lists.
@@ -288,6 +294,10 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 	ids := make([]string, len(rows))
 	for i, v := range rows {
 		ids[i] = v.ID
+	}
+	tags, err := tag.Of(ctx, r, ids...)
+	if err != nil {
+		return nil, err
 	}
 	disks, err := block.Of(ctx, r, ids...)
 	if err != nil {
@@ -314,7 +324,7 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 			DNS: v.DNS, CPUMode: v.CPUMode, HighAvailability: v.HA, BootloaderType: bootloader(v.UEFI), BootDevices: []string{"hd"},
 			LoginUser: v.LoginUser, KeyPairIDs: []string{}, CanLogin: v.State == Running, SupportHotplug: v.Hotplug,
 			SupportCloudInit: v.CloudInit, SupportQGA: v.QGA, DiskInfos: []vmDiskInfo{}, IPInfos: []vmIPInfo{},
-			NICInfos: []vmNICInfo{}, VIPInfos: []vmVIPInfo{}, USBInfos: []vmUSBInfo{}, ISOInfos: []vmISOInfo{}, Tags: []tagInfo{},
+			NICInfos: []vmNICInfo{}, VIPInfos: []vmVIPInfo{}, USBInfos: []vmUSBInfo{}, ISOInfos: []vmISOInfo{}, Tags: tags[v.ID],
 		}
 		if v.State != Initializing && v.State != Failed {
 			info.ImagePreparePrecent = 100

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -26,20 +27,6 @@ func (s *Service) Actions() []action.Action {
 		action.Define(action.Spec{Name: "UnBindEIP", Module: "eip", Mutates: true, Summary: "Unbind a public address from a resource."}, s.unbindEIP),
 		action.Define(action.Spec{Name: "ReleaseEIP", Module: "eip", Mutates: true, Summary: "Move a public address to the recycle bin."}, s.releaseEIP),
 	}
-}
-
-// tagInfo is a key with its value.
-type tagInfo struct {
-	Key   string
-	Value string
-}
-
-// checkTags refuses tags at creation: nothing can bear one yet, and none is dropped in silence.
-func checkTags(pairs []string) error {
-	if len(pairs) > 0 {
-		return retcode.InvalidParameter.Errorf("TagKeyValuePairs: tags are not available")
-	}
-	return nil
 }
 
 // checkProject refuses project groups (651): there is none yet.
@@ -122,7 +109,7 @@ type vpcInfo struct {
 	EnableGateway bool
 	IsDefault     bool
 	PeeringInfos  []peeringInfo
-	Tags          []tagInfo
+	Tags          []tag.Info
 }
 
 // peeringInfo is a link to another network.
@@ -156,22 +143,25 @@ type subnetInfo struct {
 	RouteCount     int
 	DNS            string `doc:"comma separated"`
 	IsDefault      bool
-	Tags           []tagInfo
+	Tags           []tag.Info
 }
 
 func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVPCRequest) (*describeVPCResponse, error) {
 	out := &describeVPCResponse{Infos: []vpcInfo{}}
-	if len(q.TagKeyValuePairs) > 0 {
-		return out, nil // nothing bears a tag
-	}
 	var rows []VPC
-	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows), c.Scope())
+	sel, err := tag.Narrow(identity.Own(s.DB.Reader().NewSelect().Model(&rows), c.Scope()), "vpc.id", q.TagKeyValuePairs)
+	if err != nil {
+		return nil, err
+	}
 	sel = like(anyOf(anyOf(sel, "id", q.VPCIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
-	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err
 	}
 	mails, err := emails(ctx, s, rows, func(v *VPC) int64 { return v.Company })
+	if err != nil {
+		return nil, err
+	}
+	tags, err := tag.Of(ctx, s.DB.Reader(), column(rows, func(v *VPC) string { return v.ID })...)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +182,7 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 		info := vpcInfo{Region: v.Region, RegionAlias: v.Region, VPCID: v.ID, Name: v.Name, Network: v.CIDR, State: v.State, Remark: v.Remark,
 			SubnetCount: len(within[v.ID]), CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), SubnetInfos: within[v.ID],
 			CompanyID: v.Company, Email: mails[v.Company], ProjectID: v.Project, Reason: v.Reason, IsDefault: v.IsDefault,
-			PeeringInfos: []peeringInfo{}, Tags: []tagInfo{}}
+			PeeringInfos: []peeringInfo{}, Tags: tags[v.ID]}
 		if info.SubnetInfos == nil {
 			info.SubnetInfos = []subnetInfo{}
 		}
@@ -213,7 +203,7 @@ func (s *Service) subnetInfo(n *Subnet) (subnetInfo, error) {
 	return subnetInfo{Region: n.Region, SubnetID: n.ID, VPCID: n.VPCID, Name: n.Name, Remark: n.Remark, Network: n.CIDR, Subnet: n.CIDR,
 		State: n.State, CreateTime: seconds(n.CreatedAt), UpdateTime: seconds(n.UpdatedAt), ProjectID: n.Project, Reason: n.Reason,
 		Gateway: nth(p.cidr, 1).String(), AvailableCount: n.Capacity - n.Used, UsedCount: n.Used, DNS: strings.Join(dns, ","),
-		IsDefault: n.IsDefault, Tags: []tagInfo{}}, nil
+		IsDefault: n.IsDefault, Tags: []tag.Info{}}, nil
 }
 
 type describeSubnetRequest struct {
@@ -242,11 +232,16 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil {
 		return nil, err
 	}
+	tags, err := tag.Of(ctx, s.DB.Reader(), column(rows, func(n *Subnet) string { return n.ID })...)
+	if err != nil {
+		return nil, err
+	}
 	for i := range rows {
 		info, err := s.subnetInfo(&rows[i])
 		if err != nil {
 			return nil, err
 		}
+		info.Tags = tags[info.SubnetID]
 		out.Infos = append(out.Infos, info)
 	}
 	return out, nil

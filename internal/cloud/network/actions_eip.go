@@ -10,6 +10,8 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -50,7 +52,7 @@ func (s *Service) allocateEIP(ctx context.Context, c *action.Call, q *allocateEI
 	if q.IP != "" && q.Count > 1 {
 		return nil, retcode.InvalidParameter.Errorf("IP goes with Count 1 only")
 	}
-	if err := errors.Join(checkTags(q.TagKeyValuePairs), checkProject(q.ProjectID)); err != nil {
+	if err := checkProject(q.ProjectID); err != nil {
 		return nil, err
 	}
 	if err := s.CheckEIP(ctx, r); err != nil {
@@ -65,6 +67,9 @@ func (s *Service) allocateEIP(ctx context.Context, c *action.Call, q *allocateEI
 		for range q.Count {
 			e, err := s.AllocateEIPTx(ctx, tx, r)
 			if err != nil {
+				return err
+			}
+			if err := tag.Attach(ctx, tx, e.CreatedAt, resource.Item{ID: e.ID, Company: e.Company, Region: e.Region, Kind: "EIP"}, q.TagKeyValuePairs); err != nil {
 				return err
 			}
 			out.EIPIDs = append(out.EIPIDs, e.ID)
@@ -144,16 +149,17 @@ type eipInfo struct {
 	IsDefaultGW           int `doc:"same as ISDefaultGW"`
 	AlarmTemplateID       string
 	AutoRenew             bool
-	Tags                  []tagInfo
+	Tags                  []tag.Info
 }
 
 func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEIPRequest) (*describeEIPResponse, error) {
 	out := &describeEIPResponse{Infos: []eipInfo{}}
-	if len(q.TagKeyValuePairs) > 0 {
-		return out, nil // nothing bears a tag
-	}
 	var rows []EIP
-	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ?", true), c.Scope()).Where("ip_version = ?", q.IPVersion)
+	sel, err := tag.Narrow(identity.Own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ?", true), c.Scope()), "eip.id", q.TagKeyValuePairs)
+	if err != nil {
+		return nil, err
+	}
+	sel = sel.Where("ip_version = ?", q.IPVersion)
 	if q.IPStatus != "" {
 		sel = sel.Where("state = ?", q.IPStatus)
 	}
@@ -177,6 +183,10 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 	if err != nil {
 		return nil, err
 	}
+	tags, err := tag.Of(ctx, s.DB.Reader(), column(rows, func(e *EIP) string { return e.ID })...)
+	if err != nil {
+		return nil, err
+	}
 	targets, err := s.describeTargets(ctx, rows)
 	if err != nil {
 		return nil, err
@@ -186,7 +196,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 			Remark: e.Remark, Status: e.State, CreateTime: seconds(e.CreatedAt), UpdateTime: seconds(e.UpdatedAt), ExpireTime: seconds(e.ExpireAt),
 			IP: e.IP, IPVersion: e.IPVersion, BindResourceID: e.BindID, BindResourceName: targets[e.BindID].Name, BindResourceType: e.BindKind,
 			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: mails[e.Company], ProjectID: e.Project,
-			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: []tagInfo{}}
+			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: tags[e.ID]}
 		if g := segments[e.SegmentID]; g != nil {
 			info.OperatorName, info.OperatorAlias, info.SegmentName = g.Name, g.Name, g.Name
 			if info.HasDefaultRoute = g.Gateway != ""; info.HasDefaultRoute {

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -49,7 +50,7 @@ type groupInfo struct {
 	Zone          string `doc:"older clients only"`
 	IsDefault     bool
 	BindCount     int `doc:"sides of NICs that have the group"`
-	Tags          []tagInfo
+	Tags          []tag.Info
 }
 
 type ruleInfo struct {
@@ -69,7 +70,7 @@ type ruleInfo struct {
 	IsIn         string `doc:"1 in, 0 out"`
 	IPGroupID    string
 	PortGroupID  string
-	Tags         []tagInfo
+	Tags         []tag.Info
 }
 
 func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *describeSecurityGroupRequest) (*describeSecurityGroupResponse, error) {
@@ -89,6 +90,10 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 		return nil, err
 	}
 	ids := column(rows, func(g *Group) string { return g.ID })
+	tags, err := tag.Of(ctx, s.DB.Reader(), ids...)
+	if err != nil {
+		return nil, err
+	}
 	var rules []ruleRow
 	if err := s.DB.Reader().NewSelect().Model(&rules).Where("sg_id IN (?)", bun.In(ids)).Order("created_at", "id").Scan(ctx); err != nil {
 		return nil, err
@@ -107,7 +112,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 	for _, g := range rows {
 		info := groupInfo{Region: g.Region, RegionAlias: g.Region, CompanyID: g.Company, Email: mails[g.Company], Rule: []ruleInfo{}, ProjectID: g.Project,
 			SGID: g.ID, Name: g.Name, Status: g.State, Remark: g.Remark, CreateTime: seconds(g.CreatedAt), UpdateTime: seconds(g.UpdatedAt),
-			Reason: why(g.ReasonCode, g.Reason, c.Language), IsDefault: g.IsDefault, Tags: []tagInfo{}}
+			Reason: why(g.ReasonCode, g.Reason, c.Language), IsDefault: g.IsDefault, Tags: tags[g.ID]}
 		for _, u := range uses {
 			if u.SG == g.ID {
 				info.BindCount, info.ResourceCount = u.Binds, u.Resources
@@ -123,7 +128,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 			}
 			info.Rule = append(info.Rule, ruleInfo{SGID: g.ID, Remark: r.Remark, ProjectID: g.Project, State: g.State, CreateTime: seconds(r.CreatedAt),
 				UpdateTime: seconds(r.UpdatedAt), RuleID: r.ID, SrcIP: r.Remote, Priority: r.Priority, ProtocolType: r.Protocol, DstPort: r.Ports,
-				RuleAction: r.Action, IsIn: in, Tags: []tagInfo{}})
+				RuleAction: r.Action, IsIn: in, Tags: []tag.Info{}})
 		}
 		info.RuleCount = len(info.Rule)
 		out.Infos = append(out.Infos, info)
@@ -157,7 +162,7 @@ func (s *Service) createSecurityGroup(ctx context.Context, c *action.Call, q *cr
 	if _, err := resource.Remark(q.Remark); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkTags(q.TagKeyValuePairs), checkProject(q.ProjectID)); err != nil {
+	if err := checkProject(q.ProjectID); err != nil {
 		return nil, err
 	}
 	var g *Group
@@ -167,6 +172,9 @@ func (s *Service) createSecurityGroup(ctx context.Context, c *action.Call, q *cr
 		}
 		now := s.Clock.Micros()
 		g = &Group{ID: database.NewID("sg"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, State: Available, CreatedAt: now, UpdatedAt: now}
+		if err := tag.Attach(ctx, tx, now, resource.Item{ID: g.ID, Company: g.Company, Region: g.Region, Kind: "SG"}, q.TagKeyValuePairs); err != nil {
+			return err
+		}
 		return s.createGroup(ctx, tx, g, rules)
 	})
 	if err != nil {

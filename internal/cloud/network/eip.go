@@ -11,7 +11,6 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -460,21 +459,11 @@ func (s *Service) destroy(ctx context.Context, tx bun.Tx, e *EIP) error {
 	return s.move(ctx, tx, e, Released, "listed", "deleted_at", "ended_at")
 }
 
-// BinFilter chooses EIPs in the recycle bin. Zero fields choose all.
-type BinFilter struct {
-	action.Scope
-	Keyword string // in name or id
-	IDs     []string
-	Limit   int
-}
-
 // BinnedEIPs lists EIPs in the recycle bin, the newest deletion first, and how many match in all.
-func (s *Service) BinnedEIPs(ctx context.Context, f BinFilter) ([]EIP, int, error) {
+func (s *Service) BinnedEIPs(ctx context.Context, f resource.BinFilter) ([]EIP, int, error) {
 	var eips []EIP
-	q := identity.Own(s.DB.Reader().NewSelect().Model(&eips).Where("state IN (?)", bun.In([]string{Deleted, Releasing})), f.Scope)
-	q = anyOf(like(q, f.Keyword, "name", "id"), "id", f.IDs)
-	n, err := q.OrderExpr("deleted_at DESC, id DESC").Limit(int64(f.Limit)).ScanAndCount(ctx)
-	return eips, int(n), err
+	n, err := f.Scan(ctx, s.DB.Reader().NewSelect().Model(&eips).Where("state IN (?)", bun.In([]string{Deleted, Releasing})))
+	return eips, n, err
 }
 
 // RestoreEIP takes an EIP out of the recycle bin (RollbackResource): 200 unknown or another tenant's,

@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -65,8 +66,16 @@ type info struct {
 // describe merges the kinds' lists: each gives as many of its newest as the page could show.
 func (s *Service) describe(ctx context.Context, c *action.Call, q *describeRequest) (*describeResponse, error) {
 	out := &describeResponse{Infos: []info{}}
-	if len(q.ProjectIDs) > 0 || len(q.TagKeyValuePairs) > 0 {
-		return out, nil // nothing in the bin is in a project group or bears a tag
+	ids := q.ResourceIDs
+	if len(q.TagKeyValuePairs) > 0 {
+		marked, err := tag.Bearers(ctx, s.DB.Reader(), c.Company, q.TagKeyValuePairs)
+		if err != nil {
+			return nil, err
+		}
+		if ids != nil {
+			marked = slices.DeleteFunc(marked, func(id string) bool { return !slices.Contains(ids, id) })
+		}
+		ids = marked
 	}
 	type found struct {
 		item
@@ -77,8 +86,8 @@ func (s *Service) describe(ctx context.Context, c *action.Call, q *describeReque
 		if q.ResourceType != "" && q.ResourceType != k.name {
 			continue
 		}
-		rows, n, err := k.items(ctx, compute.BinFilter{Scope: c.Scope(), Keyword: q.Keyword,
-			IDs: q.ResourceIDs, Limit: max(1, q.Offset+q.Limit)}, c.Language)
+		rows, n, err := k.items(ctx, resource.BinFilter{Scope: c.Scope(), Keyword: q.Keyword,
+			IDs: ids, Projects: q.ProjectIDs, Limit: max(1, q.Offset+q.Limit)}, c.Language)
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 )
 
 // Retention is how long the bin keeps a resource before the sweep destroys it (platform configuration's default).
@@ -23,6 +25,7 @@ const sweepEvery = 10 * time.Second
 
 // Deps of the service.
 type Deps struct {
+	DB       *database.DB
 	Clock    *clock.Clock
 	Identity *identity.Service
 	Network  *network.Service
@@ -52,7 +55,7 @@ type item struct {
 type kind struct {
 	name      string // ResourceType
 	prefix    string // of its ids
-	items     func(ctx context.Context, f compute.BinFilter, language string) ([]item, int, error)
+	items     func(ctx context.Context, f resource.BinFilter, language string) ([]item, int, error)
 	restore   func(ctx context.Context, c *action.Call, id string) error
 	terminate func(ctx context.Context, c *action.Call, id string) error
 	// sweep starts the destruction of what entered the bin at or before a time.
@@ -60,7 +63,7 @@ type kind struct {
 }
 
 func vms(s *compute.Service) kind {
-	return kind{"VM", "vm-", func(ctx context.Context, f compute.BinFilter, language string) ([]item, int, error) {
+	return kind{"VM", "vm-", func(ctx context.Context, f resource.BinFilter, language string) ([]item, int, error) {
 		rows, n, err := s.BinnedVMs(ctx, f)
 		out := make([]item, len(rows))
 		for i, r := range rows {
@@ -71,8 +74,8 @@ func vms(s *compute.Service) kind {
 }
 
 func disks(s *block.Service) kind {
-	return kind{"Disk", "disk-", func(ctx context.Context, f compute.BinFilter, _ string) ([]item, int, error) {
-		rows, n, err := s.BinnedDisks(ctx, block.BinFilter(f))
+	return kind{"Disk", "disk-", func(ctx context.Context, f resource.BinFilter, _ string) ([]item, int, error) {
+		rows, n, err := s.BinnedDisks(ctx, f)
 		out := make([]item, len(rows))
 		for i, r := range rows {
 			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Reason, wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
@@ -82,8 +85,8 @@ func disks(s *block.Service) kind {
 }
 
 func eips(s *network.Service) kind {
-	return kind{"EIP", "eip-", func(ctx context.Context, f compute.BinFilter, _ string) ([]item, int, error) {
-		rows, n, err := s.BinnedEIPs(ctx, network.BinFilter(f))
+	return kind{"EIP", "eip-", func(ctx context.Context, f resource.BinFilter, _ string) ([]item, int, error) {
+		rows, n, err := s.BinnedEIPs(ctx, f)
 		out := make([]item, len(rows))
 		for i, r := range rows {
 			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Reason, wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}

@@ -110,6 +110,9 @@ func (k *Kind) from(idb bun.IDB, s action.Scope) *bun.SelectQuery {
 	q = q.ColumnExpr("CASE WHEN " + binned + " THEN TRUE ELSE FALSE END AS binned").ColumnExpr("CASE WHEN " + frozen + " THEN TRUE ELSE FALSE END AS frozen")
 	if k.Platform {
 		q = q.ColumnExpr("0 AS company, '' AS project")
+		if s.Company != 0 { // no tenant has one
+			q = q.Where("FALSE")
+		}
 		s = action.Scope{Region: s.Region}
 	} else {
 		q = q.ColumnExpr("company, project")
