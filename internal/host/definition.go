@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -57,6 +58,9 @@ func checkSpec(s *pb.DomainSpec) error {
 	if len(s.Disks) > maxDisks || len(s.Nics) > maxNICs {
 		return bad("%d disks and %d network interfaces", len(s.Disks), len(s.Nics))
 	}
+	if s.MaxCpus > maxCPUs || s.MaxMemoryMib > maxMemoryMiB {
+		return bad("at most %d processors and %d MiB of memory", s.MaxCpus, s.MaxMemoryMib)
+	}
 	if s.CpuMode != "" && s.CpuMode != "host-passthrough" {
 		return bad("processor mode %q", s.CpuMode)
 	}
@@ -72,6 +76,15 @@ func checkSpec(s *pb.DomainSpec) error {
 			return bad("disk target %q", d.Target)
 		}
 		targets[d.Target] = true
+	}
+	for _, c := range s.Cdroms {
+		if !slices.Contains(cdromSlots, c.Slot) || targets[c.Slot] {
+			return bad("drive %q", c.Slot)
+		}
+		targets[c.Slot] = true
+		if err := checkDigest(c.ImageDigest); err != nil {
+			return err
+		}
 	}
 	macs := map[string]bool{}
 	for _, n := range s.Nics {
@@ -156,7 +169,7 @@ func (h *Host) specDigest(s *pb.DomainSpec, datapath string) (string, error) {
 		return "", err
 	}
 	// A changed way of defining makes every domain be defined anew with its next call.
-	sum := sha256.Sum256(append(b, "|3|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
+	sum := sha256.Sum256(append(b, "|4|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -175,6 +188,7 @@ type settings struct {
 	seed      string // path; empty: none
 	console   string // path
 	disks     []disk // as DomainSpec.Disks
+	cdroms    []libvirtxml.DomainDisk
 	marker    marker
 	previous  *libvirtxml.Domain // the definition to be replaced; nil: none
 }
@@ -221,6 +235,8 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 		x.CPU = &libvirtxml.DomainCPU{Mode: "host-model", Check: "partial"}
 	}
 
+	growable(x, s)
+
 	d := x.Devices
 	for i := range rootPorts {
 		index := uint(i + 1)
@@ -232,6 +248,7 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 	if set.seed != "" {
 		d.Disks = append(d.Disks, seedDisk(set.seed))
 	}
+	d.Disks = append(d.Disks, set.cdroms...)
 	for _, n := range s.Nics {
 		d.Interfaces = append(d.Interfaces, networkInterface(n, set))
 	}
@@ -320,8 +337,12 @@ func networkInterface(n *pb.DomainNIC, set settings) libvirtxml.DomainInterface 
 			OpenVSwitch: &libvirtxml.DomainInterfaceVirtualPortParamsOpenVSwitch{InterfaceID: n.PortUuid},
 		}},
 		Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+	}
+	if n.BootOrder > 0 {
+		out.Boot = &libvirtxml.DomainDeviceBoot{Order: uint(n.BootOrder)}
+	} else {
 		// No boot from the network: no option ROM either.
-		ROM: &libvirtxml.DomainROM{Enabled: "no"},
+		out.ROM = &libvirtxml.DomainROM{Enabled: "no"}
 	}
 	if n.Mtu != 0 {
 		out.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(n.Mtu)}

@@ -18,8 +18,8 @@ import (
 )
 
 // EnsureDomain implements hostlink.Host: it makes the definition as the
-// specification says and sets going what its power asks for. A change of the
-// definition of a running guest holds from its next start.
+// specification says and sets going what its power asks for. What a running
+// guest cannot take over at once holds from its next start.
 func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb.Domain, error) {
 	spec := r.GetSpec()
 	if err := checkSpec(spec); err != nil {
@@ -36,6 +36,13 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 		d, err := h.defined(ctx, l, spec, r.GetFence().GetGeneration())
 		if err != nil {
 			return nil, err
+		}
+		if on, err := active(l, d.dom); err != nil {
+			return nil, err
+		} else if on {
+			if err := h.plugCompute(l, d, spec); err != nil {
+				return nil, err
+			}
 		}
 		if err := h.power(l, d, spec); err != nil {
 			return nil, err
@@ -117,6 +124,9 @@ func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainS
 			return nil, err
 		}
 		set.disks = append(set.disks, at)
+	}
+	if set.cdroms, err = h.cdroms(spec); err != nil {
+		return nil, err
 	}
 	if spec.Seed != nil {
 		set.seed = h.seedPath(spec.Id)
@@ -305,6 +315,7 @@ func (h *Host) describe(l *libvirt.Libvirt, dom libvirt.Domain) (*pb.Domain, err
 		}
 		if live, err := domainXML(l, dom, 0); err == nil {
 			out.AgentConnected = agentConnected(live)
+			out.Cpus, out.MemoryMib = liveCPUs(live), liveMemory(live)
 		}
 	}
 	return out, nil

@@ -79,12 +79,14 @@ type Host struct {
 
 	locks   sync.Map // resource id -> chan struct{} of one place
 	uploads sync.Map // digest -> true while it is being received
+	exports sync.Map // image id -> *export
 
-	mu       sync.Mutex
-	tasks    map[string]*task // shutdowns and restarts under way, by domain id
-	virtType string           // probed
-	datapath string           // probed
-	health   healthCache
+	mu        sync.Mutex
+	tasks     map[string]*task     // shutdowns and restarts under way, by domain id
+	terminals map[string]*terminal // open serial consoles, by domain id
+	virtType  string               // probed
+	datapath  string               // probed
+	health    healthCache
 
 	diskCache    string
 	deliverAfter time.Duration
@@ -165,6 +167,7 @@ func New(conf Config) (*Host, error) {
 		fence:        f,
 		events:       newBroadcast(),
 		tasks:        map[string]*task{},
+		terminals:    map[string]*terminal{},
 		virtType:     conf.VirtType,
 		datapath:     conf.Datapath,
 		deliverAfter: deliverAfter,

@@ -143,7 +143,8 @@ func imageFormat(ctx context.Context, path string) (string, error) {
 	return "qcow2", nil
 }
 
-// RemoveImage implements hostlink.Host. An image that a volume is an overlay of is refused.
+// RemoveImage implements hostlink.Host. An image that a volume is an overlay of, or that is
+// in a drive, is refused.
 func (h *Host) RemoveImage(ctx context.Context, r *pb.RemoveImageRequest) (*pb.RemoveImageResponse, error) {
 	if err := checkDigest(r.Digest); err != nil {
 		return nil, err
@@ -168,6 +169,11 @@ func (h *Host) RemoveImage(ctx context.Context, r *pb.RemoveImageRequest) (*pb.R
 		if head, err := readHeader(h.volumePath(id)); err == nil && head.backing == path {
 			return nil, fmt.Errorf("%w: image %s is used by volume %s", hostlink.ErrInvalid, r.Digest, id)
 		}
+	}
+	if user, err := h.discUser(ctx, path); err != nil {
+		return nil, err
+	} else if user != "" {
+		return nil, fmt.Errorf("%w: image %s is in a drive of %s", hostlink.ErrInvalid, r.Digest, user)
 	}
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("host: %w", err)

@@ -124,6 +124,31 @@ func (c *Client) InstallCertificate(ctx context.Context, r *pb.InstallCertificat
 	return unary(ctx, r, c.client.InstallCertificate)
 }
 
+// SetGuestPassword implements Host.
+func (c *Client) SetGuestPassword(ctx context.Context, r *pb.SetGuestPasswordRequest) (*pb.SetGuestPasswordResponse, error) {
+	return unary(ctx, r, c.client.SetGuestPassword)
+}
+
+// SetGuestKeys implements Host.
+func (c *Client) SetGuestKeys(ctx context.Context, r *pb.SetGuestKeysRequest) (*pb.SetGuestKeysResponse, error) {
+	return unary(ctx, r, c.client.SetGuestKeys)
+}
+
+// ConsoleLog implements Host.
+func (c *Client) ConsoleLog(ctx context.Context, r *pb.ConsoleLogRequest) (*pb.ConsoleLogResponse, error) {
+	return unary(ctx, r, c.client.ConsoleLog)
+}
+
+// ExportVolume implements Host.
+func (c *Client) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb.Export, error) {
+	return unary(ctx, r, c.client.ExportVolume)
+}
+
+// RemoveExport implements Host.
+func (c *Client) RemoveExport(ctx context.Context, r *pb.RemoveExportRequest) (*pb.RemoveExportResponse, error) {
+	return unary(ctx, r, c.client.RemoveExport)
+}
+
 // Watch implements Host. A link that says nothing for 15 s, not even a
 // keep-alive, is given up with ErrUnavailable.
 func (c *Client) Watch(ctx context.Context, r *pb.WatchRequest, each func(*pb.Event)) error {

@@ -46,4 +46,16 @@ type Host interface {
 
 	CertificateRequest(context.Context, *pb.CertificateRequestRequest) (*pb.CertificateRequestResponse, error)
 	InstallCertificate(context.Context, *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error)
+
+	SetGuestPassword(context.Context, *pb.SetGuestPasswordRequest) (*pb.SetGuestPasswordResponse, error)
+	SetGuestKeys(context.Context, *pb.SetGuestKeysRequest) (*pb.SetGuestKeysResponse, error)
+	// Console connects to a guest's screen or serial port. The caller closes the connection; it ends with ctx, too.
+	// Deadlines of the connection do nothing when it crosses a link.
+	Console(ctx context.Context, id string, kind pb.ConsoleKind) (io.ReadWriteCloser, error)
+	ConsoleLog(context.Context, *pb.ConsoleLogRequest) (*pb.ConsoleLogResponse, error)
+
+	ExportVolume(context.Context, *pb.ExportVolumeRequest) (*pb.Export, error)
+	RemoveExport(context.Context, *pb.RemoveExportRequest) (*pb.RemoveExportResponse, error)
+	// GetImage reads an image of the host. The caller closes it and verifies the digest.
+	GetImage(ctx context.Context, digest string) (io.ReadCloser, error)
 }

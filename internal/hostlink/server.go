@@ -73,6 +73,26 @@ func (h *handler) InstallCertificate(ctx context.Context, r *pb.InstallCertifica
 	return answer(h.host.InstallCertificate(ctx, r))
 }
 
+func (h *handler) SetGuestPassword(ctx context.Context, r *pb.SetGuestPasswordRequest) (*pb.SetGuestPasswordResponse, error) {
+	return answer(h.host.SetGuestPassword(ctx, r))
+}
+
+func (h *handler) SetGuestKeys(ctx context.Context, r *pb.SetGuestKeysRequest) (*pb.SetGuestKeysResponse, error) {
+	return answer(h.host.SetGuestKeys(ctx, r))
+}
+
+func (h *handler) ConsoleLog(ctx context.Context, r *pb.ConsoleLogRequest) (*pb.ConsoleLogResponse, error) {
+	return answer(h.host.ConsoleLog(ctx, r))
+}
+
+func (h *handler) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb.Export, error) {
+	return answer(h.host.ExportVolume(ctx, r))
+}
+
+func (h *handler) RemoveExport(ctx context.Context, r *pb.RemoveExportRequest) (*pb.RemoveExportResponse, error) {
+	return answer(h.host.RemoveExport(ctx, r))
+}
+
 // Watch passes events on and, when nothing happens, sends an empty event every 5 s.
 func (h *handler) Watch(ctx context.Context, r *pb.WatchRequest, stream *connect.ServerStream[pb.Event]) error {
 	ctx, cancel := context.WithCancel(ctx)

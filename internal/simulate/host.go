@@ -29,6 +29,9 @@ type Host struct {
 	domains     map[string]*domain
 	volumes     map[string]*pb.VolumeSpec
 	images      map[string]uint64 // size by digest
+	exports     map[string]*pb.Export
+	files       map[string][]byte // of images that exports made, by digest
+	guests      map[string]*guest // what guests know by themselves, by domain
 	watchers    map[*watcher]bool
 }
 
@@ -37,6 +40,19 @@ type domain struct {
 	spec   *pb.DomainSpec
 	state  pb.DomainState
 	serial uint64 // last restart applied
+	cpus   uint32 // of the running guest, with
+	memory uint64 // what was plugged in
+}
+
+// plug gives a running guest the processors and memory that it can take while it runs; a start gives it all.
+func (d *domain) plug(start bool) {
+	s := d.spec
+	if start || s.Cpus > d.cpus && s.Cpus <= s.MaxCpus {
+		d.cpus = s.Cpus
+	}
+	if start || s.MemoryMib > d.memory && s.MemoryMib <= s.MaxMemoryMib {
+		d.memory = s.MemoryMib
+	}
 }
 
 // watcher queues the events of one Watch.
@@ -53,7 +69,7 @@ func newHost(c *Cloud, n int) *Host {
 		cloud: c, id: fmt.Sprintf("host-sim%011d", n), name: fmt.Sprintf("simulated-%d", n),
 		bootTime:    c.o.Clock.Now().Unix(),
 		generations: map[string]uint64{}, domains: map[string]*domain{}, volumes: map[string]*pb.VolumeSpec{},
-		images: map[string]uint64{}, watchers: map[*watcher]bool{},
+		images: map[string]uint64{}, exports: map[string]*pb.Export{}, files: map[string][]byte{}, guests: map[string]*guest{}, watchers: map[*watcher]bool{},
 	}
 }
 
@@ -127,10 +143,11 @@ func (h *Host) describe(id string) *pb.Domain {
 	if d == nil {
 		return &pb.Domain{Id: id, State: pb.DomainState_DOMAIN_STATE_ABSENT, Generation: h.generations[id]}
 	}
-	return &pb.Domain{
-		Id: id, State: d.state, Generation: h.generations[id], RestartSerial: d.serial,
-		AgentConnected: d.state == pb.DomainState_DOMAIN_STATE_RUNNING,
+	out := &pb.Domain{Id: id, State: d.state, Generation: h.generations[id], RestartSerial: d.serial}
+	if d.state == pb.DomainState_DOMAIN_STATE_RUNNING {
+		out.AgentConnected, out.Cpus, out.MemoryMib = true, d.cpus, d.memory
 	}
+	return out
 }
 
 // Health implements hostlink.Host.
@@ -261,6 +278,18 @@ func (h *Host) RemoveImage(ctx context.Context, req *pb.RemoveImageRequest) (*pb
 	if err := h.fence(req.Fence, req.Digest); err != nil {
 		return nil, err
 	}
+	for id, v := range h.volumes {
+		if v.ImageDigest == req.Digest {
+			return nil, fmt.Errorf("%w: image %s is used by volume %s", hostlink.ErrInvalid, req.Digest, id)
+		}
+	}
+	for id, d := range h.domains {
+		for _, c := range d.spec.Cdroms {
+			if c.ImageDigest == req.Digest {
+				return nil, fmt.Errorf("%w: image %s is in a drive of %s", hostlink.ErrInvalid, req.Digest, id)
+			}
+		}
+	}
 	delete(h.images, req.Digest)
 	h.save(record{Image: req.Digest, Gone: true})
 	return &pb.RemoveImageResponse{}, nil
@@ -341,6 +370,11 @@ func (h *Host) EnsureDomain(ctx context.Context, req *pb.EnsureDomainRequest) (*
 			return nil, fmt.Errorf("%w: volume %s of %s", hostlink.ErrNotFound, disk.VolumeId, s.Id)
 		}
 	}
+	for _, c := range s.Cdroms {
+		if _, ok := h.images[c.ImageDigest]; !ok {
+			return nil, fmt.Errorf("%w: image %s", hostlink.ErrNotFound, c.ImageDigest)
+		}
+	}
 	d := h.domains[s.Id]
 	if d == nil {
 		d = &domain{state: pb.DomainState_DOMAIN_STATE_STOPPED, serial: s.RestartSerial}
@@ -357,9 +391,14 @@ func (h *Host) EnsureDomain(ctx context.Context, req *pb.EnsureDomainRequest) (*
 				return nil, fmt.Errorf("host %s has %d MiB, %d in use: %s does not fit", h.id, h.cloud.o.MemoryMiB, used, s.Id)
 			}
 			d.state = pb.DomainState_DOMAIN_STATE_RUNNING
+			d.plug(true)
+			h.boot(s)
 		}
 	case pb.Power_POWER_SHUTDOWN, pb.Power_POWER_OFF:
 		d.state = pb.DomainState_DOMAIN_STATE_STOPPED
+	}
+	if running {
+		d.plug(false)
 	}
 	restarted := s.RestartSerial > d.serial
 	d.serial = max(d.serial, s.RestartSerial)
@@ -375,7 +414,7 @@ func (h *Host) memoryInUse(except string) uint64 {
 	var sum uint64
 	for id, d := range h.domains {
 		if id != except && d.state == pb.DomainState_DOMAIN_STATE_RUNNING {
-			sum += d.spec.MemoryMib
+			sum += d.memory
 		}
 	}
 	return sum
@@ -393,6 +432,7 @@ func (h *Host) RemoveDomain(ctx context.Context, req *pb.RemoveDomainRequest) (*
 	}
 	if h.domains[req.Id] != nil {
 		delete(h.domains, req.Id)
+		delete(h.guests, req.Id)
 		h.saveDomain(req.Id)
 		h.emit(req.Id)
 	}

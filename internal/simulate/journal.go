@@ -133,7 +133,9 @@ func (c *Cloud) restore(rec record) error {
 		if err := protojson.Unmarshal(rec.Spec, spec); err != nil {
 			return err
 		}
-		h.domains[rec.Domain] = &domain{spec: spec, state: pb.DomainState(rec.State), serial: rec.Serial}
+		d := &domain{spec: spec, state: pb.DomainState(rec.State), serial: rec.Serial}
+		d.plug(true)
+		h.domains[rec.Domain] = d
 	case rec.Volume != "" && rec.Gone:
 		delete(h.volumes, rec.Volume)
 	case rec.Volume != "":

@@ -110,3 +110,39 @@ func (l *link) CertificateRequest(ctx context.Context, q *pb.CertificateRequestR
 func (l *link) InstallCertificate(ctx context.Context, q *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error) {
 	return call(ctx, l, &pb.InstallCertificateRequest{Fence: l.fence(q.Fence), CertificatePem: q.CertificatePem, CaPem: q.CaPem}, hostlink.Host.InstallCertificate)
 }
+
+func (l *link) SetGuestPassword(ctx context.Context, q *pb.SetGuestPasswordRequest) (*pb.SetGuestPasswordResponse, error) {
+	return call(ctx, l, q, hostlink.Host.SetGuestPassword)
+}
+
+func (l *link) SetGuestKeys(ctx context.Context, q *pb.SetGuestKeysRequest) (*pb.SetGuestKeysResponse, error) {
+	return call(ctx, l, q, hostlink.Host.SetGuestKeys)
+}
+
+func (l *link) Console(ctx context.Context, id string, kind pb.ConsoleKind) (io.ReadWriteCloser, error) {
+	h, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	return h.Console(ctx, id, kind)
+}
+
+func (l *link) ConsoleLog(ctx context.Context, q *pb.ConsoleLogRequest) (*pb.ConsoleLogResponse, error) {
+	return call(ctx, l, q, hostlink.Host.ConsoleLog)
+}
+
+func (l *link) ExportVolume(ctx context.Context, q *pb.ExportVolumeRequest) (*pb.Export, error) {
+	return call(ctx, l, &pb.ExportVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id, VolumeId: q.VolumeId}, hostlink.Host.ExportVolume)
+}
+
+func (l *link) RemoveExport(ctx context.Context, q *pb.RemoveExportRequest) (*pb.RemoveExportResponse, error) {
+	return call(ctx, l, &pb.RemoveExportRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemoveExport)
+}
+
+func (l *link) GetImage(ctx context.Context, digest string) (io.ReadCloser, error) {
+	h, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	return h.GetImage(ctx, digest)
+}

@@ -138,6 +138,107 @@ func (DomainState) EnumDescriptor() ([]byte, []int) {
 	return file_hostlink_proto_rawDescGZIP(), []int{1}
 }
 
+type ConsoleKind int32
+
+const (
+	ConsoleKind_CONSOLE_KIND_UNSPECIFIED ConsoleKind = 0
+	ConsoleKind_CONSOLE_KIND_VNC         ConsoleKind = 1 // RFB, without authentication: whoever reaches the host link may
+	ConsoleKind_CONSOLE_KIND_SERIAL      ConsoleKind = 2
+)
+
+// Enum value maps for ConsoleKind.
+var (
+	ConsoleKind_name = map[int32]string{
+		0: "CONSOLE_KIND_UNSPECIFIED",
+		1: "CONSOLE_KIND_VNC",
+		2: "CONSOLE_KIND_SERIAL",
+	}
+	ConsoleKind_value = map[string]int32{
+		"CONSOLE_KIND_UNSPECIFIED": 0,
+		"CONSOLE_KIND_VNC":         1,
+		"CONSOLE_KIND_SERIAL":      2,
+	}
+)
+
+func (x ConsoleKind) Enum() *ConsoleKind {
+	p := new(ConsoleKind)
+	*p = x
+	return p
+}
+
+func (x ConsoleKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConsoleKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_hostlink_proto_enumTypes[2].Descriptor()
+}
+
+func (ConsoleKind) Type() protoreflect.EnumType {
+	return &file_hostlink_proto_enumTypes[2]
+}
+
+func (x ConsoleKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConsoleKind.Descriptor instead.
+func (ConsoleKind) EnumDescriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{2}
+}
+
+type ExportState int32
+
+const (
+	ExportState_EXPORT_STATE_UNSPECIFIED ExportState = 0
+	ExportState_EXPORT_STATE_RUNNING     ExportState = 1
+	ExportState_EXPORT_STATE_DONE        ExportState = 2 // the host holds the image
+	ExportState_EXPORT_STATE_FAILED      ExportState = 3 // it is not tried again before RemoveExport
+)
+
+// Enum value maps for ExportState.
+var (
+	ExportState_name = map[int32]string{
+		0: "EXPORT_STATE_UNSPECIFIED",
+		1: "EXPORT_STATE_RUNNING",
+		2: "EXPORT_STATE_DONE",
+		3: "EXPORT_STATE_FAILED",
+	}
+	ExportState_value = map[string]int32{
+		"EXPORT_STATE_UNSPECIFIED": 0,
+		"EXPORT_STATE_RUNNING":     1,
+		"EXPORT_STATE_DONE":        2,
+		"EXPORT_STATE_FAILED":      3,
+	}
+)
+
+func (x ExportState) Enum() *ExportState {
+	p := new(ExportState)
+	*p = x
+	return p
+}
+
+func (x ExportState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExportState) Descriptor() protoreflect.EnumDescriptor {
+	return file_hostlink_proto_enumTypes[3].Descriptor()
+}
+
+func (ExportState) Type() protoreflect.EnumType {
+	return &file_hostlink_proto_enumTypes[3]
+}
+
+func (x ExportState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExportState.Descriptor instead.
+func (ExportState) EnumDescriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{3}
+}
+
 // Fence keeps stale callers out. A host remembers the highest epoch it saw
 // and, per resource, the highest generation; it refuses anything lower with
 // FAILED_PRECONDITION. Both survive a restart of the agent.
@@ -1237,7 +1338,10 @@ type DomainSpec struct {
 	Power         Power                  `protobuf:"varint,8,opt,name=power,proto3,enum=lingyun.hostlink.v1.Power" json:"power,omitempty"`
 	RestartSerial uint64                 `protobuf:"varint,9,opt,name=restart_serial,json=restartSerial,proto3" json:"restart_serial,omitempty"` // a running guest is rebooted when this rises over the last one applied
 	Uefi          bool                   `protobuf:"varint,10,opt,name=uefi,proto3" json:"uefi,omitempty"`
-	CpuMode       string                 `protobuf:"bytes,11,opt,name=cpu_mode,json=cpuMode,proto3" json:"cpu_mode,omitempty"` // "" (the host's default model) or "host-passthrough"
+	CpuMode       string                 `protobuf:"bytes,11,opt,name=cpu_mode,json=cpuMode,proto3" json:"cpu_mode,omitempty"`                   // "" (the host's default model) or "host-passthrough"
+	MaxCpus       uint32                 `protobuf:"varint,40,opt,name=max_cpus,json=maxCpus,proto3" json:"max_cpus,omitempty"`                  // so many can be plugged in while it runs; 0: none
+	MaxMemoryMib  uint64                 `protobuf:"varint,41,opt,name=max_memory_mib,json=maxMemoryMib,proto3" json:"max_memory_mib,omitempty"` // likewise
+	Cdroms        []*DomainCDROM         `protobuf:"bytes,42,rep,name=cdroms,proto3" json:"cdroms,omitempty"`                                    // inserted; its drives are always there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1349,6 +1453,27 @@ func (x *DomainSpec) GetCpuMode() string {
 	return ""
 }
 
+func (x *DomainSpec) GetMaxCpus() uint32 {
+	if x != nil {
+		return x.MaxCpus
+	}
+	return 0
+}
+
+func (x *DomainSpec) GetMaxMemoryMib() uint64 {
+	if x != nil {
+		return x.MaxMemoryMib
+	}
+	return 0
+}
+
+func (x *DomainSpec) GetCdroms() []*DomainCDROM {
+	if x != nil {
+		return x.Cdroms
+	}
+	return nil
+}
+
 type DomainDisk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	VolumeId      string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
@@ -1414,7 +1539,8 @@ type DomainNIC struct {
 	PortUuid      string                 `protobuf:"bytes,1,opt,name=port_uuid,json=portUuid,proto3" json:"port_uuid,omitempty"` // OVN logical port name = interface id
 	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
 	Mtu           uint32                 `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`
-	PortId        string                 `protobuf:"bytes,4,opt,name=port_id,json=portId,proto3" json:"port_id,omitempty"` // nic-..., for people
+	PortId        string                 `protobuf:"bytes,4,opt,name=port_id,json=portId,proto3" json:"port_id,omitempty"`            // nic-..., for people
+	BootOrder     uint32                 `protobuf:"varint,40,opt,name=boot_order,json=bootOrder,proto3" json:"boot_order,omitempty"` // boots from the network; 0: not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1477,6 +1603,73 @@ func (x *DomainNIC) GetPortId() string {
 	return ""
 }
 
+func (x *DomainNIC) GetBootOrder() uint32 {
+	if x != nil {
+		return x.BootOrder
+	}
+	return 0
+}
+
+type DomainCDROM struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          string                 `protobuf:"bytes,1,opt,name=slot,proto3" json:"slot,omitempty"` // sda or sdb
+	ImageDigest   string                 `protobuf:"bytes,2,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	BootOrder     uint32                 `protobuf:"varint,3,opt,name=boot_order,json=bootOrder,proto3" json:"boot_order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DomainCDROM) Reset() {
+	*x = DomainCDROM{}
+	mi := &file_hostlink_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DomainCDROM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DomainCDROM) ProtoMessage() {}
+
+func (x *DomainCDROM) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DomainCDROM.ProtoReflect.Descriptor instead.
+func (*DomainCDROM) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DomainCDROM) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *DomainCDROM) GetImageDigest() string {
+	if x != nil {
+		return x.ImageDigest
+	}
+	return ""
+}
+
+func (x *DomainCDROM) GetBootOrder() uint32 {
+	if x != nil {
+		return x.BootOrder
+	}
+	return 0
+}
+
 // Seed is what a guest learns of itself (NoCloud).
 type Seed struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1494,7 +1687,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_hostlink_proto_msgTypes[22]
+	mi := &file_hostlink_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1699,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[22]
+	mi := &file_hostlink_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1712,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{22}
+	return file_hostlink_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Seed) GetInstanceId() string {
@@ -1586,13 +1779,15 @@ type Domain struct {
 	Reason         string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	RestartSerial  uint64                 `protobuf:"varint,5,opt,name=restart_serial,json=restartSerial,proto3" json:"restart_serial,omitempty"`    // the last one applied
 	AgentConnected bool                   `protobuf:"varint,6,opt,name=agent_connected,json=agentConnected,proto3" json:"agent_connected,omitempty"` // qemu-guest-agent answers
+	Cpus           uint32                 `protobuf:"varint,40,opt,name=cpus,proto3" json:"cpus,omitempty"`                                          // of the running guest; 0: it is off
+	MemoryMib      uint64                 `protobuf:"varint,41,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`               // likewise
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_hostlink_proto_msgTypes[23]
+	mi := &file_hostlink_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1799,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[23]
+	mi := &file_hostlink_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1812,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{23}
+	return file_hostlink_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Domain) GetId() string {
@@ -1662,6 +1857,20 @@ func (x *Domain) GetAgentConnected() bool {
 	return false
 }
 
+func (x *Domain) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *Domain) GetMemoryMib() uint64 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
 type RemoveDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
@@ -1672,7 +1881,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_hostlink_proto_msgTypes[24]
+	mi := &file_hostlink_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1893,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[24]
+	mi := &file_hostlink_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1906,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{24}
+	return file_hostlink_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveDomainRequest) GetFence() *Fence {
@@ -1722,7 +1931,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_hostlink_proto_msgTypes[25]
+	mi := &file_hostlink_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1943,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[25]
+	mi := &file_hostlink_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1956,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{25}
+	return file_hostlink_proto_rawDescGZIP(), []int{26}
 }
 
 type CertificateRequestRequest struct {
@@ -1758,7 +1967,7 @@ type CertificateRequestRequest struct {
 
 func (x *CertificateRequestRequest) Reset() {
 	*x = CertificateRequestRequest{}
-	mi := &file_hostlink_proto_msgTypes[26]
+	mi := &file_hostlink_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1979,7 @@ func (x *CertificateRequestRequest) String() string {
 func (*CertificateRequestRequest) ProtoMessage() {}
 
 func (x *CertificateRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[26]
+	mi := &file_hostlink_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1992,7 @@ func (x *CertificateRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequestRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequestRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{26}
+	return file_hostlink_proto_rawDescGZIP(), []int{27}
 }
 
 type CertificateRequestResponse struct {
@@ -1796,7 +2005,7 @@ type CertificateRequestResponse struct {
 
 func (x *CertificateRequestResponse) Reset() {
 	*x = CertificateRequestResponse{}
-	mi := &file_hostlink_proto_msgTypes[27]
+	mi := &file_hostlink_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2017,7 @@ func (x *CertificateRequestResponse) String() string {
 func (*CertificateRequestResponse) ProtoMessage() {}
 
 func (x *CertificateRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[27]
+	mi := &file_hostlink_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2030,7 @@ func (x *CertificateRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequestResponse.ProtoReflect.Descriptor instead.
 func (*CertificateRequestResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{27}
+	return file_hostlink_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CertificateRequestResponse) GetCsrPem() []byte {
@@ -1849,7 +2058,7 @@ type InstallCertificateRequest struct {
 
 func (x *InstallCertificateRequest) Reset() {
 	*x = InstallCertificateRequest{}
-	mi := &file_hostlink_proto_msgTypes[28]
+	mi := &file_hostlink_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2070,7 @@ func (x *InstallCertificateRequest) String() string {
 func (*InstallCertificateRequest) ProtoMessage() {}
 
 func (x *InstallCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[28]
+	mi := &file_hostlink_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2083,7 @@ func (x *InstallCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallCertificateRequest.ProtoReflect.Descriptor instead.
 func (*InstallCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{28}
+	return file_hostlink_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InstallCertificateRequest) GetFence() *Fence {
@@ -1906,7 +2115,7 @@ type InstallCertificateResponse struct {
 
 func (x *InstallCertificateResponse) Reset() {
 	*x = InstallCertificateResponse{}
-	mi := &file_hostlink_proto_msgTypes[29]
+	mi := &file_hostlink_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2127,7 @@ func (x *InstallCertificateResponse) String() string {
 func (*InstallCertificateResponse) ProtoMessage() {}
 
 func (x *InstallCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[29]
+	mi := &file_hostlink_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2140,663 @@ func (x *InstallCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallCertificateResponse.ProtoReflect.Descriptor instead.
 func (*InstallCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{29}
+	return file_hostlink_proto_rawDescGZIP(), []int{30}
+}
+
+type SetGuestPasswordRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // vm-...
+	User           string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	HashedPassword string                 `protobuf:"bytes,3,opt,name=hashed_password,json=hashedPassword,proto3" json:"hashed_password,omitempty"` // SHA-512 crypt; or
+	Password       string                 `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`                                   // the text, for guests that take no crypt (Windows)
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetGuestPasswordRequest) Reset() {
+	*x = SetGuestPasswordRequest{}
+	mi := &file_hostlink_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGuestPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGuestPasswordRequest) ProtoMessage() {}
+
+func (x *SetGuestPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGuestPasswordRequest.ProtoReflect.Descriptor instead.
+func (*SetGuestPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SetGuestPasswordRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SetGuestPasswordRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SetGuestPasswordRequest) GetHashedPassword() string {
+	if x != nil {
+		return x.HashedPassword
+	}
+	return ""
+}
+
+func (x *SetGuestPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type SetGuestPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGuestPasswordResponse) Reset() {
+	*x = SetGuestPasswordResponse{}
+	mi := &file_hostlink_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGuestPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGuestPasswordResponse) ProtoMessage() {}
+
+func (x *SetGuestPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGuestPasswordResponse.ProtoReflect.Descriptor instead.
+func (*SetGuestPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{32}
+}
+
+type SetGuestKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	SshKeys       []string               `protobuf:"bytes,3,rep,name=ssh_keys,json=sshKeys,proto3" json:"ssh_keys,omitempty"` // lines of authorized_keys
+	Remove        bool                   `protobuf:"varint,4,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGuestKeysRequest) Reset() {
+	*x = SetGuestKeysRequest{}
+	mi := &file_hostlink_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGuestKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGuestKeysRequest) ProtoMessage() {}
+
+func (x *SetGuestKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGuestKeysRequest.ProtoReflect.Descriptor instead.
+func (*SetGuestKeysRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SetGuestKeysRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SetGuestKeysRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SetGuestKeysRequest) GetSshKeys() []string {
+	if x != nil {
+		return x.SshKeys
+	}
+	return nil
+}
+
+func (x *SetGuestKeysRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+type SetGuestKeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGuestKeysResponse) Reset() {
+	*x = SetGuestKeysResponse{}
+	mi := &file_hostlink_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGuestKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGuestKeysResponse) ProtoMessage() {}
+
+func (x *SetGuestKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGuestKeysResponse.ProtoReflect.Descriptor instead.
+func (*SetGuestKeysResponse) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{34}
+}
+
+type ConsoleFrame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                           // in the first frame of the caller
+	Kind          ConsoleKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=lingyun.hostlink.v1.ConsoleKind" json:"kind,omitempty"` // likewise
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`                                       // at most 64 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsoleFrame) Reset() {
+	*x = ConsoleFrame{}
+	mi := &file_hostlink_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsoleFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsoleFrame) ProtoMessage() {}
+
+func (x *ConsoleFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsoleFrame.ProtoReflect.Descriptor instead.
+func (*ConsoleFrame) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ConsoleFrame) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConsoleFrame) GetKind() ConsoleKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ConsoleKind_CONSOLE_KIND_UNSPECIFIED
+}
+
+func (x *ConsoleFrame) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ConsoleLogRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	MaxBytes      uint32                 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsoleLogRequest) Reset() {
+	*x = ConsoleLogRequest{}
+	mi := &file_hostlink_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsoleLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsoleLogRequest) ProtoMessage() {}
+
+func (x *ConsoleLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsoleLogRequest.ProtoReflect.Descriptor instead.
+func (*ConsoleLogRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ConsoleLogRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConsoleLogRequest) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+type ConsoleLogResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tail          []byte                 `protobuf:"bytes,1,opt,name=tail,proto3" json:"tail,omitempty"`
+	UpdatedAt     int64                  `protobuf:"varint,2,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsoleLogResponse) Reset() {
+	*x = ConsoleLogResponse{}
+	mi := &file_hostlink_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsoleLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsoleLogResponse) ProtoMessage() {}
+
+func (x *ConsoleLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsoleLogResponse.ProtoReflect.Descriptor instead.
+func (*ConsoleLogResponse) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ConsoleLogResponse) GetTail() []byte {
+	if x != nil {
+		return x.Tail
+	}
+	return nil
+}
+
+func (x *ConsoleLogResponse) GetUpdatedAt() int64 {
+	if x != nil {
+		return x.UpdatedAt
+	}
+	return 0
+}
+
+type ExportVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"` // of the export
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // image-...
+	VolumeId      string                 `protobuf:"bytes,3,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportVolumeRequest) Reset() {
+	*x = ExportVolumeRequest{}
+	mi := &file_hostlink_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportVolumeRequest) ProtoMessage() {}
+
+func (x *ExportVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ExportVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ExportVolumeRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *ExportVolumeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ExportVolumeRequest) GetVolumeId() string {
+	if x != nil {
+		return x.VolumeId
+	}
+	return ""
+}
+
+type Export struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	State         ExportState            `protobuf:"varint,2,opt,name=state,proto3,enum=lingyun.hostlink.v1.ExportState" json:"state,omitempty"`
+	Percent       uint32                 `protobuf:"varint,3,opt,name=percent,proto3" json:"percent,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`                                  // of the failure
+	ImageDigest   string                 `protobuf:"bytes,5,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`     // when done
+	SizeBytes     uint64                 `protobuf:"varint,6,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`          // of the file
+	VirtualBytes  uint64                 `protobuf:"varint,7,opt,name=virtual_bytes,json=virtualBytes,proto3" json:"virtual_bytes,omitempty"` // of the disk in it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Export) Reset() {
+	*x = Export{}
+	mi := &file_hostlink_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Export) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Export) ProtoMessage() {}
+
+func (x *Export) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Export.ProtoReflect.Descriptor instead.
+func (*Export) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Export) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Export) GetState() ExportState {
+	if x != nil {
+		return x.State
+	}
+	return ExportState_EXPORT_STATE_UNSPECIFIED
+}
+
+func (x *Export) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Export) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Export) GetImageDigest() string {
+	if x != nil {
+		return x.ImageDigest
+	}
+	return ""
+}
+
+func (x *Export) GetSizeBytes() uint64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Export) GetVirtualBytes() uint64 {
+	if x != nil {
+		return x.VirtualBytes
+	}
+	return 0
+}
+
+type RemoveExportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExportRequest) Reset() {
+	*x = RemoveExportRequest{}
+	mi := &file_hostlink_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExportRequest) ProtoMessage() {}
+
+func (x *RemoveExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExportRequest.ProtoReflect.Descriptor instead.
+func (*RemoveExportRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveExportRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *RemoveExportRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemoveExportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExportResponse) Reset() {
+	*x = RemoveExportResponse{}
+	mi := &file_hostlink_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExportResponse) ProtoMessage() {}
+
+func (x *RemoveExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExportResponse.ProtoReflect.Descriptor instead.
+func (*RemoveExportResponse) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{41}
+}
+
+type GetImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageRequest) Reset() {
+	*x = GetImageRequest{}
+	mi := &file_hostlink_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageRequest) ProtoMessage() {}
+
+func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
+func (*GetImageRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GetImageRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 var File_hostlink_proto protoreflect.FileDescriptor
@@ -2022,7 +2887,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x14RemoveVolumeResponse\"|\n" +
 	"\x13EnsureDomainRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x123\n" +
-	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.DomainSpecR\x04spec\"\x85\x03\n" +
+	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.DomainSpecR\x04spec\"\x80\x04\n" +
 	"\n" +
 	"DomainSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2037,18 +2902,28 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x0erestart_serial\x18\t \x01(\x04R\rrestartSerial\x12\x12\n" +
 	"\x04uefi\x18\n" +
 	" \x01(\bR\x04uefi\x12\x19\n" +
-	"\bcpu_mode\x18\v \x01(\tR\acpuMode\"`\n" +
+	"\bcpu_mode\x18\v \x01(\tR\acpuMode\x12\x19\n" +
+	"\bmax_cpus\x18( \x01(\rR\amaxCpus\x12$\n" +
+	"\x0emax_memory_mib\x18) \x01(\x04R\fmaxMemoryMib\x128\n" +
+	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\"`\n" +
 	"\n" +
 	"DomainDisk\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1d\n" +
 	"\n" +
-	"boot_order\x18\x03 \x01(\rR\tbootOrder\"e\n" +
+	"boot_order\x18\x03 \x01(\rR\tbootOrder\"\x84\x01\n" +
 	"\tDomainNIC\x12\x1b\n" +
 	"\tport_uuid\x18\x01 \x01(\tR\bportUuid\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x12\x17\n" +
-	"\aport_id\x18\x04 \x01(\tR\x06portId\"\x89\x02\n" +
+	"\aport_id\x18\x04 \x01(\tR\x06portId\x12\x1d\n" +
+	"\n" +
+	"boot_order\x18( \x01(\rR\tbootOrder\"c\n" +
+	"\vDomainCDROM\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\tR\x04slot\x12!\n" +
+	"\fimage_digest\x18\x02 \x01(\tR\vimageDigest\x12\x1d\n" +
+	"\n" +
+	"boot_order\x18\x03 \x01(\rR\tbootOrder\"\x89\x02\n" +
 	"\x04Seed\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1a\n" +
@@ -2060,7 +2935,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\tuser_data\x18\x06 \x01(\fR\buserData\x12%\n" +
 	"\x0enetwork_config\x18\a \x01(\tR\rnetworkConfig\x12\x1d\n" +
 	"\n" +
-	"mount_data\x18\b \x01(\tR\tmountData\"\xd8\x01\n" +
+	"mount_data\x18\b \x01(\tR\tmountData\"\x8b\x02\n" +
 	"\x06Domain\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .lingyun.hostlink.v1.DomainStateR\x05state\x12\x1e\n" +
@@ -2069,7 +2944,10 @@ const file_hostlink_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12%\n" +
 	"\x0erestart_serial\x18\x05 \x01(\x04R\rrestartSerial\x12'\n" +
-	"\x0fagent_connected\x18\x06 \x01(\bR\x0eagentConnected\"W\n" +
+	"\x0fagent_connected\x18\x06 \x01(\bR\x0eagentConnected\x12\x12\n" +
+	"\x04cpus\x18( \x01(\rR\x04cpus\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18) \x01(\x04R\tmemoryMib\"W\n" +
 	"\x13RemoveDomainRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
@@ -2082,7 +2960,49 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12'\n" +
 	"\x0fcertificate_pem\x18\x02 \x01(\fR\x0ecertificatePem\x12\x15\n" +
 	"\x06ca_pem\x18\x03 \x01(\fR\x05caPem\"\x1c\n" +
-	"\x1aInstallCertificateResponse*T\n" +
+	"\x1aInstallCertificateResponse\"\x82\x01\n" +
+	"\x17SetGuestPasswordRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12'\n" +
+	"\x0fhashed_password\x18\x03 \x01(\tR\x0ehashedPassword\x12\x1a\n" +
+	"\bpassword\x18\x04 \x01(\tR\bpassword\"\x1a\n" +
+	"\x18SetGuestPasswordResponse\"l\n" +
+	"\x13SetGuestKeysRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x19\n" +
+	"\bssh_keys\x18\x03 \x03(\tR\asshKeys\x12\x16\n" +
+	"\x06remove\x18\x04 \x01(\bR\x06remove\"\x16\n" +
+	"\x14SetGuestKeysResponse\"h\n" +
+	"\fConsoleFrame\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
+	"\x04kind\x18\x02 \x01(\x0e2 .lingyun.hostlink.v1.ConsoleKindR\x04kind\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"@\n" +
+	"\x11ConsoleLogRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"G\n" +
+	"\x12ConsoleLogResponse\x12\x12\n" +
+	"\x04tail\x18\x01 \x01(\fR\x04tail\x12\x1d\n" +
+	"\n" +
+	"updated_at\x18\x02 \x01(\x03R\tupdatedAt\"t\n" +
+	"\x13ExportVolumeRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
+	"\tvolume_id\x18\x03 \x01(\tR\bvolumeId\"\xe9\x01\n" +
+	"\x06Export\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
+	"\x05state\x18\x02 \x01(\x0e2 .lingyun.hostlink.v1.ExportStateR\x05state\x12\x18\n" +
+	"\apercent\x18\x03 \x01(\rR\apercent\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n" +
+	"\fimage_digest\x18\x05 \x01(\tR\vimageDigest\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x06 \x01(\x04R\tsizeBytes\x12#\n" +
+	"\rvirtual_bytes\x18\a \x01(\x04R\fvirtualBytes\"W\n" +
+	"\x13RemoveExportRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
+	"\x14RemoveExportResponse\")\n" +
+	"\x0fGetImageRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest*T\n" +
 	"\x05Power\x12\x15\n" +
 	"\x11POWER_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPOWER_RUNNING\x10\x01\x12\x12\n" +
@@ -2095,7 +3015,16 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x14DOMAIN_STATE_RUNNING\x10\x03\x12\x19\n" +
 	"\x15DOMAIN_STATE_STOPPING\x10\x04\x12\x18\n" +
 	"\x14DOMAIN_STATE_STOPPED\x10\x05\x12\x18\n" +
-	"\x14DOMAIN_STATE_CRASHED\x10\x062\xf3\b\n" +
+	"\x14DOMAIN_STATE_CRASHED\x10\x06*Z\n" +
+	"\vConsoleKind\x12\x1c\n" +
+	"\x18CONSOLE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10CONSOLE_KIND_VNC\x10\x01\x12\x17\n" +
+	"\x13CONSOLE_KIND_SERIAL\x10\x02*u\n" +
+	"\vExportState\x12\x1c\n" +
+	"\x18EXPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14EXPORT_STATE_RUNNING\x10\x01\x12\x15\n" +
+	"\x11EXPORT_STATE_DONE\x10\x02\x12\x17\n" +
+	"\x13EXPORT_STATE_FAILED\x10\x032\x8e\x0e\n" +
 	"\x04Host\x12Q\n" +
 	"\x06Health\x12\".lingyun.hostlink.v1.HealthRequest\x1a#.lingyun.hostlink.v1.HealthResponse\x12K\n" +
 	"\x04List\x12 .lingyun.hostlink.v1.ListRequest\x1a!.lingyun.hostlink.v1.ListResponse\x12H\n" +
@@ -2108,7 +3037,15 @@ const file_hostlink_proto_rawDesc = "" +
 	"\fEnsureDomain\x12(.lingyun.hostlink.v1.EnsureDomainRequest\x1a\x1b.lingyun.hostlink.v1.Domain\x12c\n" +
 	"\fRemoveDomain\x12(.lingyun.hostlink.v1.RemoveDomainRequest\x1a).lingyun.hostlink.v1.RemoveDomainResponse\x12u\n" +
 	"\x12CertificateRequest\x12..lingyun.hostlink.v1.CertificateRequestRequest\x1a/.lingyun.hostlink.v1.CertificateRequestResponse\x12u\n" +
-	"\x12InstallCertificate\x12..lingyun.hostlink.v1.InstallCertificateRequest\x1a/.lingyun.hostlink.v1.InstallCertificateResponseBJZHgithub.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb;hostlinkpbb\x06proto3"
+	"\x12InstallCertificate\x12..lingyun.hostlink.v1.InstallCertificateRequest\x1a/.lingyun.hostlink.v1.InstallCertificateResponse\x12o\n" +
+	"\x10SetGuestPassword\x12,.lingyun.hostlink.v1.SetGuestPasswordRequest\x1a-.lingyun.hostlink.v1.SetGuestPasswordResponse\x12c\n" +
+	"\fSetGuestKeys\x12(.lingyun.hostlink.v1.SetGuestKeysRequest\x1a).lingyun.hostlink.v1.SetGuestKeysResponse\x12S\n" +
+	"\aConsole\x12!.lingyun.hostlink.v1.ConsoleFrame\x1a!.lingyun.hostlink.v1.ConsoleFrame(\x010\x01\x12]\n" +
+	"\n" +
+	"ConsoleLog\x12&.lingyun.hostlink.v1.ConsoleLogRequest\x1a'.lingyun.hostlink.v1.ConsoleLogResponse\x12U\n" +
+	"\fExportVolume\x12(.lingyun.hostlink.v1.ExportVolumeRequest\x1a\x1b.lingyun.hostlink.v1.Export\x12c\n" +
+	"\fRemoveExport\x12(.lingyun.hostlink.v1.RemoveExportRequest\x1a).lingyun.hostlink.v1.RemoveExportResponse\x12S\n" +
+	"\bGetImage\x12$.lingyun.hostlink.v1.GetImageRequest\x1a\x1f.lingyun.hostlink.v1.ImageChunk0\x01BJZHgithub.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb;hostlinkpbb\x06proto3"
 
 var (
 	file_hostlink_proto_rawDescOnce sync.Once
@@ -2122,89 +3059,123 @@ func file_hostlink_proto_rawDescGZIP() []byte {
 	return file_hostlink_proto_rawDescData
 }
 
-var file_hostlink_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hostlink_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_hostlink_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_hostlink_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_hostlink_proto_goTypes = []any{
 	(Power)(0),                         // 0: lingyun.hostlink.v1.Power
 	(DomainState)(0),                   // 1: lingyun.hostlink.v1.DomainState
-	(*Fence)(nil),                      // 2: lingyun.hostlink.v1.Fence
-	(*HealthRequest)(nil),              // 3: lingyun.hostlink.v1.HealthRequest
-	(*HealthResponse)(nil),             // 4: lingyun.hostlink.v1.HealthResponse
-	(*Problem)(nil),                    // 5: lingyun.hostlink.v1.Problem
-	(*ListRequest)(nil),                // 6: lingyun.hostlink.v1.ListRequest
-	(*ListResponse)(nil),               // 7: lingyun.hostlink.v1.ListResponse
-	(*WatchRequest)(nil),               // 8: lingyun.hostlink.v1.WatchRequest
-	(*Event)(nil),                      // 9: lingyun.hostlink.v1.Event
-	(*ImageStatusRequest)(nil),         // 10: lingyun.hostlink.v1.ImageStatusRequest
-	(*ImageStatusResponse)(nil),        // 11: lingyun.hostlink.v1.ImageStatusResponse
-	(*ImageChunk)(nil),                 // 12: lingyun.hostlink.v1.ImageChunk
-	(*RemoveImageRequest)(nil),         // 13: lingyun.hostlink.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),        // 14: lingyun.hostlink.v1.RemoveImageResponse
-	(*EnsureVolumeRequest)(nil),        // 15: lingyun.hostlink.v1.EnsureVolumeRequest
-	(*VolumeSpec)(nil),                 // 16: lingyun.hostlink.v1.VolumeSpec
-	(*Volume)(nil),                     // 17: lingyun.hostlink.v1.Volume
-	(*RemoveVolumeRequest)(nil),        // 18: lingyun.hostlink.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),       // 19: lingyun.hostlink.v1.RemoveVolumeResponse
-	(*EnsureDomainRequest)(nil),        // 20: lingyun.hostlink.v1.EnsureDomainRequest
-	(*DomainSpec)(nil),                 // 21: lingyun.hostlink.v1.DomainSpec
-	(*DomainDisk)(nil),                 // 22: lingyun.hostlink.v1.DomainDisk
-	(*DomainNIC)(nil),                  // 23: lingyun.hostlink.v1.DomainNIC
-	(*Seed)(nil),                       // 24: lingyun.hostlink.v1.Seed
-	(*Domain)(nil),                     // 25: lingyun.hostlink.v1.Domain
-	(*RemoveDomainRequest)(nil),        // 26: lingyun.hostlink.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),       // 27: lingyun.hostlink.v1.RemoveDomainResponse
-	(*CertificateRequestRequest)(nil),  // 28: lingyun.hostlink.v1.CertificateRequestRequest
-	(*CertificateRequestResponse)(nil), // 29: lingyun.hostlink.v1.CertificateRequestResponse
-	(*InstallCertificateRequest)(nil),  // 30: lingyun.hostlink.v1.InstallCertificateRequest
-	(*InstallCertificateResponse)(nil), // 31: lingyun.hostlink.v1.InstallCertificateResponse
+	(ConsoleKind)(0),                   // 2: lingyun.hostlink.v1.ConsoleKind
+	(ExportState)(0),                   // 3: lingyun.hostlink.v1.ExportState
+	(*Fence)(nil),                      // 4: lingyun.hostlink.v1.Fence
+	(*HealthRequest)(nil),              // 5: lingyun.hostlink.v1.HealthRequest
+	(*HealthResponse)(nil),             // 6: lingyun.hostlink.v1.HealthResponse
+	(*Problem)(nil),                    // 7: lingyun.hostlink.v1.Problem
+	(*ListRequest)(nil),                // 8: lingyun.hostlink.v1.ListRequest
+	(*ListResponse)(nil),               // 9: lingyun.hostlink.v1.ListResponse
+	(*WatchRequest)(nil),               // 10: lingyun.hostlink.v1.WatchRequest
+	(*Event)(nil),                      // 11: lingyun.hostlink.v1.Event
+	(*ImageStatusRequest)(nil),         // 12: lingyun.hostlink.v1.ImageStatusRequest
+	(*ImageStatusResponse)(nil),        // 13: lingyun.hostlink.v1.ImageStatusResponse
+	(*ImageChunk)(nil),                 // 14: lingyun.hostlink.v1.ImageChunk
+	(*RemoveImageRequest)(nil),         // 15: lingyun.hostlink.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),        // 16: lingyun.hostlink.v1.RemoveImageResponse
+	(*EnsureVolumeRequest)(nil),        // 17: lingyun.hostlink.v1.EnsureVolumeRequest
+	(*VolumeSpec)(nil),                 // 18: lingyun.hostlink.v1.VolumeSpec
+	(*Volume)(nil),                     // 19: lingyun.hostlink.v1.Volume
+	(*RemoveVolumeRequest)(nil),        // 20: lingyun.hostlink.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),       // 21: lingyun.hostlink.v1.RemoveVolumeResponse
+	(*EnsureDomainRequest)(nil),        // 22: lingyun.hostlink.v1.EnsureDomainRequest
+	(*DomainSpec)(nil),                 // 23: lingyun.hostlink.v1.DomainSpec
+	(*DomainDisk)(nil),                 // 24: lingyun.hostlink.v1.DomainDisk
+	(*DomainNIC)(nil),                  // 25: lingyun.hostlink.v1.DomainNIC
+	(*DomainCDROM)(nil),                // 26: lingyun.hostlink.v1.DomainCDROM
+	(*Seed)(nil),                       // 27: lingyun.hostlink.v1.Seed
+	(*Domain)(nil),                     // 28: lingyun.hostlink.v1.Domain
+	(*RemoveDomainRequest)(nil),        // 29: lingyun.hostlink.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),       // 30: lingyun.hostlink.v1.RemoveDomainResponse
+	(*CertificateRequestRequest)(nil),  // 31: lingyun.hostlink.v1.CertificateRequestRequest
+	(*CertificateRequestResponse)(nil), // 32: lingyun.hostlink.v1.CertificateRequestResponse
+	(*InstallCertificateRequest)(nil),  // 33: lingyun.hostlink.v1.InstallCertificateRequest
+	(*InstallCertificateResponse)(nil), // 34: lingyun.hostlink.v1.InstallCertificateResponse
+	(*SetGuestPasswordRequest)(nil),    // 35: lingyun.hostlink.v1.SetGuestPasswordRequest
+	(*SetGuestPasswordResponse)(nil),   // 36: lingyun.hostlink.v1.SetGuestPasswordResponse
+	(*SetGuestKeysRequest)(nil),        // 37: lingyun.hostlink.v1.SetGuestKeysRequest
+	(*SetGuestKeysResponse)(nil),       // 38: lingyun.hostlink.v1.SetGuestKeysResponse
+	(*ConsoleFrame)(nil),               // 39: lingyun.hostlink.v1.ConsoleFrame
+	(*ConsoleLogRequest)(nil),          // 40: lingyun.hostlink.v1.ConsoleLogRequest
+	(*ConsoleLogResponse)(nil),         // 41: lingyun.hostlink.v1.ConsoleLogResponse
+	(*ExportVolumeRequest)(nil),        // 42: lingyun.hostlink.v1.ExportVolumeRequest
+	(*Export)(nil),                     // 43: lingyun.hostlink.v1.Export
+	(*RemoveExportRequest)(nil),        // 44: lingyun.hostlink.v1.RemoveExportRequest
+	(*RemoveExportResponse)(nil),       // 45: lingyun.hostlink.v1.RemoveExportResponse
+	(*GetImageRequest)(nil),            // 46: lingyun.hostlink.v1.GetImageRequest
 }
 var file_hostlink_proto_depIdxs = []int32{
-	5,  // 0: lingyun.hostlink.v1.HealthResponse.problems:type_name -> lingyun.hostlink.v1.Problem
-	25, // 1: lingyun.hostlink.v1.ListResponse.domains:type_name -> lingyun.hostlink.v1.Domain
-	17, // 2: lingyun.hostlink.v1.ListResponse.volumes:type_name -> lingyun.hostlink.v1.Volume
-	25, // 3: lingyun.hostlink.v1.Event.domain:type_name -> lingyun.hostlink.v1.Domain
-	2,  // 4: lingyun.hostlink.v1.RemoveImageRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	2,  // 5: lingyun.hostlink.v1.EnsureVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	16, // 6: lingyun.hostlink.v1.EnsureVolumeRequest.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
-	2,  // 7: lingyun.hostlink.v1.RemoveVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	2,  // 8: lingyun.hostlink.v1.EnsureDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	21, // 9: lingyun.hostlink.v1.EnsureDomainRequest.spec:type_name -> lingyun.hostlink.v1.DomainSpec
-	22, // 10: lingyun.hostlink.v1.DomainSpec.disks:type_name -> lingyun.hostlink.v1.DomainDisk
-	23, // 11: lingyun.hostlink.v1.DomainSpec.nics:type_name -> lingyun.hostlink.v1.DomainNIC
-	24, // 12: lingyun.hostlink.v1.DomainSpec.seed:type_name -> lingyun.hostlink.v1.Seed
+	7,  // 0: lingyun.hostlink.v1.HealthResponse.problems:type_name -> lingyun.hostlink.v1.Problem
+	28, // 1: lingyun.hostlink.v1.ListResponse.domains:type_name -> lingyun.hostlink.v1.Domain
+	19, // 2: lingyun.hostlink.v1.ListResponse.volumes:type_name -> lingyun.hostlink.v1.Volume
+	28, // 3: lingyun.hostlink.v1.Event.domain:type_name -> lingyun.hostlink.v1.Domain
+	4,  // 4: lingyun.hostlink.v1.RemoveImageRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 5: lingyun.hostlink.v1.EnsureVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	18, // 6: lingyun.hostlink.v1.EnsureVolumeRequest.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
+	4,  // 7: lingyun.hostlink.v1.RemoveVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 8: lingyun.hostlink.v1.EnsureDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	23, // 9: lingyun.hostlink.v1.EnsureDomainRequest.spec:type_name -> lingyun.hostlink.v1.DomainSpec
+	24, // 10: lingyun.hostlink.v1.DomainSpec.disks:type_name -> lingyun.hostlink.v1.DomainDisk
+	25, // 11: lingyun.hostlink.v1.DomainSpec.nics:type_name -> lingyun.hostlink.v1.DomainNIC
+	27, // 12: lingyun.hostlink.v1.DomainSpec.seed:type_name -> lingyun.hostlink.v1.Seed
 	0,  // 13: lingyun.hostlink.v1.DomainSpec.power:type_name -> lingyun.hostlink.v1.Power
-	1,  // 14: lingyun.hostlink.v1.Domain.state:type_name -> lingyun.hostlink.v1.DomainState
-	2,  // 15: lingyun.hostlink.v1.RemoveDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	2,  // 16: lingyun.hostlink.v1.InstallCertificateRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	3,  // 17: lingyun.hostlink.v1.Host.Health:input_type -> lingyun.hostlink.v1.HealthRequest
-	6,  // 18: lingyun.hostlink.v1.Host.List:input_type -> lingyun.hostlink.v1.ListRequest
-	8,  // 19: lingyun.hostlink.v1.Host.Watch:input_type -> lingyun.hostlink.v1.WatchRequest
-	10, // 20: lingyun.hostlink.v1.Host.ImageStatus:input_type -> lingyun.hostlink.v1.ImageStatusRequest
-	12, // 21: lingyun.hostlink.v1.Host.PutImage:input_type -> lingyun.hostlink.v1.ImageChunk
-	13, // 22: lingyun.hostlink.v1.Host.RemoveImage:input_type -> lingyun.hostlink.v1.RemoveImageRequest
-	15, // 23: lingyun.hostlink.v1.Host.EnsureVolume:input_type -> lingyun.hostlink.v1.EnsureVolumeRequest
-	18, // 24: lingyun.hostlink.v1.Host.RemoveVolume:input_type -> lingyun.hostlink.v1.RemoveVolumeRequest
-	20, // 25: lingyun.hostlink.v1.Host.EnsureDomain:input_type -> lingyun.hostlink.v1.EnsureDomainRequest
-	26, // 26: lingyun.hostlink.v1.Host.RemoveDomain:input_type -> lingyun.hostlink.v1.RemoveDomainRequest
-	28, // 27: lingyun.hostlink.v1.Host.CertificateRequest:input_type -> lingyun.hostlink.v1.CertificateRequestRequest
-	30, // 28: lingyun.hostlink.v1.Host.InstallCertificate:input_type -> lingyun.hostlink.v1.InstallCertificateRequest
-	4,  // 29: lingyun.hostlink.v1.Host.Health:output_type -> lingyun.hostlink.v1.HealthResponse
-	7,  // 30: lingyun.hostlink.v1.Host.List:output_type -> lingyun.hostlink.v1.ListResponse
-	9,  // 31: lingyun.hostlink.v1.Host.Watch:output_type -> lingyun.hostlink.v1.Event
-	11, // 32: lingyun.hostlink.v1.Host.ImageStatus:output_type -> lingyun.hostlink.v1.ImageStatusResponse
-	11, // 33: lingyun.hostlink.v1.Host.PutImage:output_type -> lingyun.hostlink.v1.ImageStatusResponse
-	14, // 34: lingyun.hostlink.v1.Host.RemoveImage:output_type -> lingyun.hostlink.v1.RemoveImageResponse
-	17, // 35: lingyun.hostlink.v1.Host.EnsureVolume:output_type -> lingyun.hostlink.v1.Volume
-	19, // 36: lingyun.hostlink.v1.Host.RemoveVolume:output_type -> lingyun.hostlink.v1.RemoveVolumeResponse
-	25, // 37: lingyun.hostlink.v1.Host.EnsureDomain:output_type -> lingyun.hostlink.v1.Domain
-	27, // 38: lingyun.hostlink.v1.Host.RemoveDomain:output_type -> lingyun.hostlink.v1.RemoveDomainResponse
-	29, // 39: lingyun.hostlink.v1.Host.CertificateRequest:output_type -> lingyun.hostlink.v1.CertificateRequestResponse
-	31, // 40: lingyun.hostlink.v1.Host.InstallCertificate:output_type -> lingyun.hostlink.v1.InstallCertificateResponse
-	29, // [29:41] is the sub-list for method output_type
-	17, // [17:29] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	26, // 14: lingyun.hostlink.v1.DomainSpec.cdroms:type_name -> lingyun.hostlink.v1.DomainCDROM
+	1,  // 15: lingyun.hostlink.v1.Domain.state:type_name -> lingyun.hostlink.v1.DomainState
+	4,  // 16: lingyun.hostlink.v1.RemoveDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 17: lingyun.hostlink.v1.InstallCertificateRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	2,  // 18: lingyun.hostlink.v1.ConsoleFrame.kind:type_name -> lingyun.hostlink.v1.ConsoleKind
+	4,  // 19: lingyun.hostlink.v1.ExportVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	3,  // 20: lingyun.hostlink.v1.Export.state:type_name -> lingyun.hostlink.v1.ExportState
+	4,  // 21: lingyun.hostlink.v1.RemoveExportRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	5,  // 22: lingyun.hostlink.v1.Host.Health:input_type -> lingyun.hostlink.v1.HealthRequest
+	8,  // 23: lingyun.hostlink.v1.Host.List:input_type -> lingyun.hostlink.v1.ListRequest
+	10, // 24: lingyun.hostlink.v1.Host.Watch:input_type -> lingyun.hostlink.v1.WatchRequest
+	12, // 25: lingyun.hostlink.v1.Host.ImageStatus:input_type -> lingyun.hostlink.v1.ImageStatusRequest
+	14, // 26: lingyun.hostlink.v1.Host.PutImage:input_type -> lingyun.hostlink.v1.ImageChunk
+	15, // 27: lingyun.hostlink.v1.Host.RemoveImage:input_type -> lingyun.hostlink.v1.RemoveImageRequest
+	17, // 28: lingyun.hostlink.v1.Host.EnsureVolume:input_type -> lingyun.hostlink.v1.EnsureVolumeRequest
+	20, // 29: lingyun.hostlink.v1.Host.RemoveVolume:input_type -> lingyun.hostlink.v1.RemoveVolumeRequest
+	22, // 30: lingyun.hostlink.v1.Host.EnsureDomain:input_type -> lingyun.hostlink.v1.EnsureDomainRequest
+	29, // 31: lingyun.hostlink.v1.Host.RemoveDomain:input_type -> lingyun.hostlink.v1.RemoveDomainRequest
+	31, // 32: lingyun.hostlink.v1.Host.CertificateRequest:input_type -> lingyun.hostlink.v1.CertificateRequestRequest
+	33, // 33: lingyun.hostlink.v1.Host.InstallCertificate:input_type -> lingyun.hostlink.v1.InstallCertificateRequest
+	35, // 34: lingyun.hostlink.v1.Host.SetGuestPassword:input_type -> lingyun.hostlink.v1.SetGuestPasswordRequest
+	37, // 35: lingyun.hostlink.v1.Host.SetGuestKeys:input_type -> lingyun.hostlink.v1.SetGuestKeysRequest
+	39, // 36: lingyun.hostlink.v1.Host.Console:input_type -> lingyun.hostlink.v1.ConsoleFrame
+	40, // 37: lingyun.hostlink.v1.Host.ConsoleLog:input_type -> lingyun.hostlink.v1.ConsoleLogRequest
+	42, // 38: lingyun.hostlink.v1.Host.ExportVolume:input_type -> lingyun.hostlink.v1.ExportVolumeRequest
+	44, // 39: lingyun.hostlink.v1.Host.RemoveExport:input_type -> lingyun.hostlink.v1.RemoveExportRequest
+	46, // 40: lingyun.hostlink.v1.Host.GetImage:input_type -> lingyun.hostlink.v1.GetImageRequest
+	6,  // 41: lingyun.hostlink.v1.Host.Health:output_type -> lingyun.hostlink.v1.HealthResponse
+	9,  // 42: lingyun.hostlink.v1.Host.List:output_type -> lingyun.hostlink.v1.ListResponse
+	11, // 43: lingyun.hostlink.v1.Host.Watch:output_type -> lingyun.hostlink.v1.Event
+	13, // 44: lingyun.hostlink.v1.Host.ImageStatus:output_type -> lingyun.hostlink.v1.ImageStatusResponse
+	13, // 45: lingyun.hostlink.v1.Host.PutImage:output_type -> lingyun.hostlink.v1.ImageStatusResponse
+	16, // 46: lingyun.hostlink.v1.Host.RemoveImage:output_type -> lingyun.hostlink.v1.RemoveImageResponse
+	19, // 47: lingyun.hostlink.v1.Host.EnsureVolume:output_type -> lingyun.hostlink.v1.Volume
+	21, // 48: lingyun.hostlink.v1.Host.RemoveVolume:output_type -> lingyun.hostlink.v1.RemoveVolumeResponse
+	28, // 49: lingyun.hostlink.v1.Host.EnsureDomain:output_type -> lingyun.hostlink.v1.Domain
+	30, // 50: lingyun.hostlink.v1.Host.RemoveDomain:output_type -> lingyun.hostlink.v1.RemoveDomainResponse
+	32, // 51: lingyun.hostlink.v1.Host.CertificateRequest:output_type -> lingyun.hostlink.v1.CertificateRequestResponse
+	34, // 52: lingyun.hostlink.v1.Host.InstallCertificate:output_type -> lingyun.hostlink.v1.InstallCertificateResponse
+	36, // 53: lingyun.hostlink.v1.Host.SetGuestPassword:output_type -> lingyun.hostlink.v1.SetGuestPasswordResponse
+	38, // 54: lingyun.hostlink.v1.Host.SetGuestKeys:output_type -> lingyun.hostlink.v1.SetGuestKeysResponse
+	39, // 55: lingyun.hostlink.v1.Host.Console:output_type -> lingyun.hostlink.v1.ConsoleFrame
+	41, // 56: lingyun.hostlink.v1.Host.ConsoleLog:output_type -> lingyun.hostlink.v1.ConsoleLogResponse
+	43, // 57: lingyun.hostlink.v1.Host.ExportVolume:output_type -> lingyun.hostlink.v1.Export
+	45, // 58: lingyun.hostlink.v1.Host.RemoveExport:output_type -> lingyun.hostlink.v1.RemoveExportResponse
+	14, // 59: lingyun.hostlink.v1.Host.GetImage:output_type -> lingyun.hostlink.v1.ImageChunk
+	41, // [41:60] is the sub-list for method output_type
+	22, // [22:41] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_hostlink_proto_init() }
@@ -2217,8 +3188,8 @@ func file_hostlink_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hostlink_proto_rawDesc), len(file_hostlink_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   30,
+			NumEnums:      4,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,6 +59,20 @@ const (
 	HostCertificateRequestProcedure = "/lingyun.hostlink.v1.Host/CertificateRequest"
 	// HostInstallCertificateProcedure is the fully-qualified name of the Host's InstallCertificate RPC.
 	HostInstallCertificateProcedure = "/lingyun.hostlink.v1.Host/InstallCertificate"
+	// HostSetGuestPasswordProcedure is the fully-qualified name of the Host's SetGuestPassword RPC.
+	HostSetGuestPasswordProcedure = "/lingyun.hostlink.v1.Host/SetGuestPassword"
+	// HostSetGuestKeysProcedure is the fully-qualified name of the Host's SetGuestKeys RPC.
+	HostSetGuestKeysProcedure = "/lingyun.hostlink.v1.Host/SetGuestKeys"
+	// HostConsoleProcedure is the fully-qualified name of the Host's Console RPC.
+	HostConsoleProcedure = "/lingyun.hostlink.v1.Host/Console"
+	// HostConsoleLogProcedure is the fully-qualified name of the Host's ConsoleLog RPC.
+	HostConsoleLogProcedure = "/lingyun.hostlink.v1.Host/ConsoleLog"
+	// HostExportVolumeProcedure is the fully-qualified name of the Host's ExportVolume RPC.
+	HostExportVolumeProcedure = "/lingyun.hostlink.v1.Host/ExportVolume"
+	// HostRemoveExportProcedure is the fully-qualified name of the Host's RemoveExport RPC.
+	HostRemoveExportProcedure = "/lingyun.hostlink.v1.Host/RemoveExport"
+	// HostGetImageProcedure is the fully-qualified name of the Host's GetImage RPC.
+	HostGetImageProcedure = "/lingyun.hostlink.v1.Host/GetImage"
 )
 
 // HostClient is a client for the lingyun.hostlink.v1.Host service.
@@ -79,6 +93,18 @@ type HostClient interface {
 	// its signing request; InstallCertificate gives it the certificate.
 	CertificateRequest(context.Context, *hostlinkpb.CertificateRequestRequest) (*hostlinkpb.CertificateRequestResponse, error)
 	InstallCertificate(context.Context, *hostlinkpb.InstallCertificateRequest) (*hostlinkpb.InstallCertificateResponse, error)
+	// Through the guest's agent: UNAVAILABLE while it does not answer.
+	SetGuestPassword(context.Context, *hostlinkpb.SetGuestPasswordRequest) (*hostlinkpb.SetGuestPasswordResponse, error)
+	SetGuestKeys(context.Context, *hostlinkpb.SetGuestKeysRequest) (*hostlinkpb.SetGuestKeysResponse, error)
+	// Console connects to a guest's screen or serial port; the first frame says which, each one after it is
+	// bytes. A guest has one serial console: a new one ends the old one.
+	Console(context.Context) (*connect.BidiStreamForClientSimple[hostlinkpb.ConsoleFrame, hostlinkpb.ConsoleFrame], error)
+	ConsoleLog(context.Context, *hostlinkpb.ConsoleLogRequest) (*hostlinkpb.ConsoleLogResponse, error)
+	// ExportVolume makes an image of a volume that no guest has open, under the name that the caller gives it:
+	// it starts that, and tells how far it is. GetImage reads an image that the host holds.
+	ExportVolume(context.Context, *hostlinkpb.ExportVolumeRequest) (*hostlinkpb.Export, error)
+	RemoveExport(context.Context, *hostlinkpb.RemoveExportRequest) (*hostlinkpb.RemoveExportResponse, error)
+	GetImage(context.Context, *hostlinkpb.GetImageRequest) (*connect.ServerStreamForClient[hostlinkpb.ImageChunk], error)
 }
 
 // NewHostClient constructs a client for the lingyun.hostlink.v1.Host service. By default, it uses
@@ -164,6 +190,48 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(hostMethods.ByName("InstallCertificate")),
 			connect.WithClientOptions(opts...),
 		),
+		setGuestPassword: connect.NewClient[hostlinkpb.SetGuestPasswordRequest, hostlinkpb.SetGuestPasswordResponse](
+			httpClient,
+			baseURL+HostSetGuestPasswordProcedure,
+			connect.WithSchema(hostMethods.ByName("SetGuestPassword")),
+			connect.WithClientOptions(opts...),
+		),
+		setGuestKeys: connect.NewClient[hostlinkpb.SetGuestKeysRequest, hostlinkpb.SetGuestKeysResponse](
+			httpClient,
+			baseURL+HostSetGuestKeysProcedure,
+			connect.WithSchema(hostMethods.ByName("SetGuestKeys")),
+			connect.WithClientOptions(opts...),
+		),
+		console: connect.NewClient[hostlinkpb.ConsoleFrame, hostlinkpb.ConsoleFrame](
+			httpClient,
+			baseURL+HostConsoleProcedure,
+			connect.WithSchema(hostMethods.ByName("Console")),
+			connect.WithClientOptions(opts...),
+		),
+		consoleLog: connect.NewClient[hostlinkpb.ConsoleLogRequest, hostlinkpb.ConsoleLogResponse](
+			httpClient,
+			baseURL+HostConsoleLogProcedure,
+			connect.WithSchema(hostMethods.ByName("ConsoleLog")),
+			connect.WithClientOptions(opts...),
+		),
+		exportVolume: connect.NewClient[hostlinkpb.ExportVolumeRequest, hostlinkpb.Export](
+			httpClient,
+			baseURL+HostExportVolumeProcedure,
+			connect.WithSchema(hostMethods.ByName("ExportVolume")),
+			connect.WithClientOptions(opts...),
+		),
+		removeExport: connect.NewClient[hostlinkpb.RemoveExportRequest, hostlinkpb.RemoveExportResponse](
+			httpClient,
+			baseURL+HostRemoveExportProcedure,
+			connect.WithSchema(hostMethods.ByName("RemoveExport")),
+			connect.WithClientOptions(opts...),
+		),
+		getImage: connect.NewClient[hostlinkpb.GetImageRequest, hostlinkpb.ImageChunk](
+			httpClient,
+			baseURL+HostGetImageProcedure,
+			connect.WithSchema(hostMethods.ByName("GetImage")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -181,6 +249,13 @@ type hostClient struct {
 	removeDomain       *connect.Client[hostlinkpb.RemoveDomainRequest, hostlinkpb.RemoveDomainResponse]
 	certificateRequest *connect.Client[hostlinkpb.CertificateRequestRequest, hostlinkpb.CertificateRequestResponse]
 	installCertificate *connect.Client[hostlinkpb.InstallCertificateRequest, hostlinkpb.InstallCertificateResponse]
+	setGuestPassword   *connect.Client[hostlinkpb.SetGuestPasswordRequest, hostlinkpb.SetGuestPasswordResponse]
+	setGuestKeys       *connect.Client[hostlinkpb.SetGuestKeysRequest, hostlinkpb.SetGuestKeysResponse]
+	console            *connect.Client[hostlinkpb.ConsoleFrame, hostlinkpb.ConsoleFrame]
+	consoleLog         *connect.Client[hostlinkpb.ConsoleLogRequest, hostlinkpb.ConsoleLogResponse]
+	exportVolume       *connect.Client[hostlinkpb.ExportVolumeRequest, hostlinkpb.Export]
+	removeExport       *connect.Client[hostlinkpb.RemoveExportRequest, hostlinkpb.RemoveExportResponse]
+	getImage           *connect.Client[hostlinkpb.GetImageRequest, hostlinkpb.ImageChunk]
 }
 
 // Health calls lingyun.hostlink.v1.Host.Health.
@@ -283,6 +358,61 @@ func (c *hostClient) InstallCertificate(ctx context.Context, req *hostlinkpb.Ins
 	return nil, err
 }
 
+// SetGuestPassword calls lingyun.hostlink.v1.Host.SetGuestPassword.
+func (c *hostClient) SetGuestPassword(ctx context.Context, req *hostlinkpb.SetGuestPasswordRequest) (*hostlinkpb.SetGuestPasswordResponse, error) {
+	response, err := c.setGuestPassword.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// SetGuestKeys calls lingyun.hostlink.v1.Host.SetGuestKeys.
+func (c *hostClient) SetGuestKeys(ctx context.Context, req *hostlinkpb.SetGuestKeysRequest) (*hostlinkpb.SetGuestKeysResponse, error) {
+	response, err := c.setGuestKeys.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Console calls lingyun.hostlink.v1.Host.Console.
+func (c *hostClient) Console(ctx context.Context) (*connect.BidiStreamForClientSimple[hostlinkpb.ConsoleFrame, hostlinkpb.ConsoleFrame], error) {
+	return c.console.CallBidiStreamSimple(ctx)
+}
+
+// ConsoleLog calls lingyun.hostlink.v1.Host.ConsoleLog.
+func (c *hostClient) ConsoleLog(ctx context.Context, req *hostlinkpb.ConsoleLogRequest) (*hostlinkpb.ConsoleLogResponse, error) {
+	response, err := c.consoleLog.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ExportVolume calls lingyun.hostlink.v1.Host.ExportVolume.
+func (c *hostClient) ExportVolume(ctx context.Context, req *hostlinkpb.ExportVolumeRequest) (*hostlinkpb.Export, error) {
+	response, err := c.exportVolume.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemoveExport calls lingyun.hostlink.v1.Host.RemoveExport.
+func (c *hostClient) RemoveExport(ctx context.Context, req *hostlinkpb.RemoveExportRequest) (*hostlinkpb.RemoveExportResponse, error) {
+	response, err := c.removeExport.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetImage calls lingyun.hostlink.v1.Host.GetImage.
+func (c *hostClient) GetImage(ctx context.Context, req *hostlinkpb.GetImageRequest) (*connect.ServerStreamForClient[hostlinkpb.ImageChunk], error) {
+	return c.getImage.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // HostHandler is an implementation of the lingyun.hostlink.v1.Host service.
 type HostHandler interface {
 	Health(context.Context, *hostlinkpb.HealthRequest) (*hostlinkpb.HealthResponse, error)
@@ -301,6 +431,18 @@ type HostHandler interface {
 	// its signing request; InstallCertificate gives it the certificate.
 	CertificateRequest(context.Context, *hostlinkpb.CertificateRequestRequest) (*hostlinkpb.CertificateRequestResponse, error)
 	InstallCertificate(context.Context, *hostlinkpb.InstallCertificateRequest) (*hostlinkpb.InstallCertificateResponse, error)
+	// Through the guest's agent: UNAVAILABLE while it does not answer.
+	SetGuestPassword(context.Context, *hostlinkpb.SetGuestPasswordRequest) (*hostlinkpb.SetGuestPasswordResponse, error)
+	SetGuestKeys(context.Context, *hostlinkpb.SetGuestKeysRequest) (*hostlinkpb.SetGuestKeysResponse, error)
+	// Console connects to a guest's screen or serial port; the first frame says which, each one after it is
+	// bytes. A guest has one serial console: a new one ends the old one.
+	Console(context.Context, *connect.BidiStream[hostlinkpb.ConsoleFrame, hostlinkpb.ConsoleFrame]) error
+	ConsoleLog(context.Context, *hostlinkpb.ConsoleLogRequest) (*hostlinkpb.ConsoleLogResponse, error)
+	// ExportVolume makes an image of a volume that no guest has open, under the name that the caller gives it:
+	// it starts that, and tells how far it is. GetImage reads an image that the host holds.
+	ExportVolume(context.Context, *hostlinkpb.ExportVolumeRequest) (*hostlinkpb.Export, error)
+	RemoveExport(context.Context, *hostlinkpb.RemoveExportRequest) (*hostlinkpb.RemoveExportResponse, error)
+	GetImage(context.Context, *hostlinkpb.GetImageRequest, *connect.ServerStream[hostlinkpb.ImageChunk]) error
 }
 
 // NewHostHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -382,6 +524,48 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(hostMethods.ByName("InstallCertificate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostSetGuestPasswordHandler := connect.NewUnaryHandlerSimple(
+		HostSetGuestPasswordProcedure,
+		svc.SetGuestPassword,
+		connect.WithSchema(hostMethods.ByName("SetGuestPassword")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostSetGuestKeysHandler := connect.NewUnaryHandlerSimple(
+		HostSetGuestKeysProcedure,
+		svc.SetGuestKeys,
+		connect.WithSchema(hostMethods.ByName("SetGuestKeys")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostConsoleHandler := connect.NewBidiStreamHandler(
+		HostConsoleProcedure,
+		svc.Console,
+		connect.WithSchema(hostMethods.ByName("Console")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostConsoleLogHandler := connect.NewUnaryHandlerSimple(
+		HostConsoleLogProcedure,
+		svc.ConsoleLog,
+		connect.WithSchema(hostMethods.ByName("ConsoleLog")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostExportVolumeHandler := connect.NewUnaryHandlerSimple(
+		HostExportVolumeProcedure,
+		svc.ExportVolume,
+		connect.WithSchema(hostMethods.ByName("ExportVolume")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostRemoveExportHandler := connect.NewUnaryHandlerSimple(
+		HostRemoveExportProcedure,
+		svc.RemoveExport,
+		connect.WithSchema(hostMethods.ByName("RemoveExport")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostGetImageHandler := connect.NewServerStreamHandlerSimple(
+		HostGetImageProcedure,
+		svc.GetImage,
+		connect.WithSchema(hostMethods.ByName("GetImage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lingyun.hostlink.v1.Host/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case HostHealthProcedure:
@@ -408,6 +592,20 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 			hostCertificateRequestHandler.ServeHTTP(w, r)
 		case HostInstallCertificateProcedure:
 			hostInstallCertificateHandler.ServeHTTP(w, r)
+		case HostSetGuestPasswordProcedure:
+			hostSetGuestPasswordHandler.ServeHTTP(w, r)
+		case HostSetGuestKeysProcedure:
+			hostSetGuestKeysHandler.ServeHTTP(w, r)
+		case HostConsoleProcedure:
+			hostConsoleHandler.ServeHTTP(w, r)
+		case HostConsoleLogProcedure:
+			hostConsoleLogHandler.ServeHTTP(w, r)
+		case HostExportVolumeProcedure:
+			hostExportVolumeHandler.ServeHTTP(w, r)
+		case HostRemoveExportProcedure:
+			hostRemoveExportHandler.ServeHTTP(w, r)
+		case HostGetImageProcedure:
+			hostGetImageHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -463,4 +661,32 @@ func (UnimplementedHostHandler) CertificateRequest(context.Context, *hostlinkpb.
 
 func (UnimplementedHostHandler) InstallCertificate(context.Context, *hostlinkpb.InstallCertificateRequest) (*hostlinkpb.InstallCertificateResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.InstallCertificate is not implemented"))
+}
+
+func (UnimplementedHostHandler) SetGuestPassword(context.Context, *hostlinkpb.SetGuestPasswordRequest) (*hostlinkpb.SetGuestPasswordResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.SetGuestPassword is not implemented"))
+}
+
+func (UnimplementedHostHandler) SetGuestKeys(context.Context, *hostlinkpb.SetGuestKeysRequest) (*hostlinkpb.SetGuestKeysResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.SetGuestKeys is not implemented"))
+}
+
+func (UnimplementedHostHandler) Console(context.Context, *connect.BidiStream[hostlinkpb.ConsoleFrame, hostlinkpb.ConsoleFrame]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.Console is not implemented"))
+}
+
+func (UnimplementedHostHandler) ConsoleLog(context.Context, *hostlinkpb.ConsoleLogRequest) (*hostlinkpb.ConsoleLogResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.ConsoleLog is not implemented"))
+}
+
+func (UnimplementedHostHandler) ExportVolume(context.Context, *hostlinkpb.ExportVolumeRequest) (*hostlinkpb.Export, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.ExportVolume is not implemented"))
+}
+
+func (UnimplementedHostHandler) RemoveExport(context.Context, *hostlinkpb.RemoveExportRequest) (*hostlinkpb.RemoveExportResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.RemoveExport is not implemented"))
+}
+
+func (UnimplementedHostHandler) GetImage(context.Context, *hostlinkpb.GetImageRequest, *connect.ServerStream[hostlinkpb.ImageChunk]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.GetImage is not implemented"))
 }
