@@ -34,7 +34,10 @@ const (
 	realImage = "LINGYUN_REAL_IMAGE"
 )
 
-func TestReal(t *testing.T) {
+func TestReal(t *testing.T) { alone(t, "^TestInside$") }
+
+// alone runs a test of this binary in namespaces of its own.
+func alone(t *testing.T, name string) {
 	if os.Getenv(realDir) != "" {
 		t.Skip("this is the run inside")
 	}
@@ -69,7 +72,7 @@ func TestReal(t *testing.T) {
 	defer cancel()
 	// The shell is process 1 in there, and reaps QEMU, which libvirt hands to it.
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `"$@"; exit $?`, "sh",
-		os.Args[0], "-test.run=^TestInside$", "-test.v", "-test.timeout=230s")
+		os.Args[0], "-test.run="+name, "-test.v", "-test.timeout=230s")
 	cmd.Env = append(os.Environ(), realDir+"="+dir, realImage+"="+image.Path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,

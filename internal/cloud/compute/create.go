@@ -1,0 +1,297 @@
+package compute
+
+import (
+	"context"
+	"encoding/base64"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/GehirnInc/crypt/sha512_crypt"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// createPlan is a checked request.
+type createPlan struct {
+	image    *Image
+	set      *fleet.Set
+	storage  *fleet.Set // of the system disk
+	disks    []planDisk // the system disk first
+	hash     string
+	userData string
+	login    string
+	uefi     bool
+	wantsEIP bool
+	eip      network.EIPRequest
+	quantity int
+}
+
+type planDisk struct {
+	role string
+	set  *fleet.Set
+	gb   int
+}
+
+// checkCreate checks what the request says by itself.
+func checkCreate(q *createVMRequest) error {
+	bad := retcode.InvalidParameter
+	if _, err := machineName(q.Name); err != nil {
+		return err
+	}
+	if q.BootSourceType == "Disk" {
+		for name, value := range map[string]string{"BootDiskID": q.BootDiskID, "OSName": q.OSName, "OSVersion": q.OSVersion, "OSType": q.OSType} {
+			if value == "" {
+				return retcode.MissingParameter.Errorf("%s is required when BootSourceType is Disk", name)
+			}
+		}
+	}
+	periods := map[string]int{"Month": 11, "Year": 5}
+	if last, ok := periods[q.ChargeType]; ok && q.Quantity != nil && (*q.Quantity < 1 || *q.Quantity > last) {
+		return bad.Errorf("Quantity must be 1 to %d with ChargeType %s", last, q.ChargeType)
+	}
+	if q.Count > 1 {
+		for name, value := range map[string]string{"InternalIP": q.InternalIP, "InternetIP": q.InternetIP, "LANMAC": q.LANMAC, "BootDiskID": q.BootDiskID} {
+			if value != "" {
+				return bad.Errorf("%s is for one machine, Count is %d", name, q.Count)
+			}
+		}
+	}
+	if q.OperatorName == "" && (q.InternetIP != "" || q.Bandwidth != nil) {
+		return bad.Errorf("InternetIP and Bandwidth need OperatorName")
+	}
+	if len(q.UserData) > base64.StdEncoding.EncodedLen(maxUserData) {
+		return bad.Errorf("UserData is at most 1 MiB")
+	}
+	for i, d := range strings.Split(q.DNS, ",") {
+		if q.DNS == "" {
+			break
+		}
+		if _, err := netip.ParseAddr(strings.TrimSpace(d)); err != nil {
+			return retcode.InvalidParameterFormat.Errorf("DNS must be addresses, comma separated")
+		}
+		if i > 1 {
+			return bad.Errorf("DNS takes at most 2 addresses")
+		}
+	}
+	if q.LANMAC != "" {
+		if _, err := net.ParseMAC(q.LANMAC); err != nil {
+			return retcode.InvalidParameterFormat.Errorf("LANMAC must be a hardware address")
+		}
+		return bad.Errorf("LANMAC is not offered in this region")
+	}
+	for _, d := range q.BootDevices {
+		if !slices.Contains([]string{"hd", "cdrom", "network"}, d) {
+			return bad.Errorf("BootDevices must be out of hd, cdrom, network")
+		}
+		if d != "hd" {
+			return bad.Errorf("BootDevices: this region boots from hd only")
+		}
+	}
+	if q.MountDataDisk && q.DataDiskSpace == 0 && len(q.DataDisks) == 0 {
+		return bad.Errorf("MountDataDisk needs a data disk")
+	}
+	if q.USBAttachType != "" && q.USBDeviceID == "" {
+		return bad.Errorf("USBAttachType needs USBDeviceID")
+	}
+	for _, given := range []struct {
+		name  string
+		given bool
+	}{
+		{"BootDiskSecret", q.BootDiskSecret != ""},
+		{"DataDiskSecret", q.DataDiskSecret != ""},
+		{"DataDisks.N.Secret", slices.ContainsFunc(q.DataDisks, func(d dataDisk) bool { return d.Secret != "" })},
+		{"NICs", len(q.NICs) > 0},
+		{"LANInAverageBandwidth", q.LANInAverageBandwidth != 0},
+		{"LANOutAverageBandwidth", q.LANOutAverageBandwidth != 0},
+	} {
+		if given.given {
+			return bad.Errorf("%s is not offered in this region", given.name)
+		}
+	}
+	if q.GPUType == "" && q.GPU > 0 {
+		return retcode.MissingParameter.Errorf("GPUType is required with GPU")
+	}
+	if q.GPU > 0 && q.CPU < 4*q.GPU {
+		return bad.Errorf("CPU must be at least 4 for each GPU")
+	}
+	return nil
+}
+
+// plan looks up what the request names: first whether it exists, then its state, then whether it fits.
+func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) (*createPlan, error) {
+	company := c.Owner()
+	p := &createPlan{quantity: 1}
+	if q.Quantity != nil && q.ChargeType != "Dynamic" {
+		p.quantity = *q.Quantity
+	}
+	var err error
+	if q.HostID != "" {
+		if !c.Caller.Admin {
+			return nil, retcode.AdminOnly.Errorf("HostID is for administrators")
+		}
+		if h, ok := s.Fleet.HostInfo(q.HostID); !ok || h.Region != c.Region {
+			return nil, retcode.ResourceNotFound.Errorf("HostID %s", q.HostID)
+		}
+	}
+	if q.BootDiskID != "" && q.BootDiskID == q.DataDiskID {
+		return nil, retcode.SameExternalDisk.Errorf("BootDiskID and DataDiskID are both %s", q.BootDiskID)
+	}
+	if p.set, err = s.Fleet.ComputeSet(ctx, company, c.Region, q.VMType); err != nil {
+		return nil, err
+	}
+	if p.storage, err = s.Fleet.StorageSet(ctx, company, c.Region, q.BootDiskSetType); err != nil {
+		return nil, err
+	}
+	if p.image, err = imageByID(ctx, s.DB.Reader(), c.Region, company, q.ImageID); err != nil {
+		return nil, err
+	}
+	if q.ProjectID != "" {
+		return nil, retcode.ProjectNotFound.Errorf("ProjectID %s", q.ProjectID)
+	}
+	for _, named := range [][2]string{{"IGID", q.IGID}, {"USBDeviceID", q.USBDeviceID}, {"BootDiskID", q.BootDiskID}, {"DataDiskID", q.DataDiskID}} {
+		if named[1] != "" {
+			return nil, retcode.ResourceNotFound.Errorf("%s %s", named[0], named[1])
+		}
+	}
+	for _, id := range q.KeyPairIDs {
+		return nil, retcode.ResourceNotFound.Errorf("%s %s", "KeyPairIDs", id)
+	}
+	if err := p.image.usable(); err != nil {
+		return nil, err
+	}
+	if p.image.Arch != p.set.Arch {
+		return nil, retcode.ImageArchMismatch.Errorf("image %s is for %s, VMType %s is %s", p.image.ID, p.image.Arch, p.set.Type, p.set.Arch)
+	}
+	if err := s.Catalog.CheckVMSpec(ctx, c.Region, q.VMType, q.CPU, q.Memory); err != nil {
+		return nil, err
+	}
+	if err := s.planDisks(ctx, c, q, p); err != nil {
+		return nil, err
+	}
+	if err := s.planGuest(q, p); err != nil {
+		return nil, err
+	}
+	if q.OperatorName != "" {
+		p.wantsEIP = true
+		p.eip = network.EIPRequest{
+			Company: company, Region: c.Region, Name: q.Name, Segment: q.OperatorName, IPVersion: q.IPVersion, IP: q.InternetIP,
+			Bandwidth: 1, ChargeType: q.ChargeType, Quantity: p.quantity, AutoRenew: q.AutoRenew == nil || *q.AutoRenew, QuotaTaken: true,
+		}
+		if q.Bandwidth != nil {
+			p.eip.Bandwidth = *q.Bandwidth
+		}
+		if err := s.Network.CheckEIP(ctx, p.eip); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case q.GPUType == "VGPU" || q.MdevName != "":
+		return nil, retcode.ImageNoVGPU.Errorf("image %s has no vGPU driver", p.image.ID)
+	case q.GPU > 0 || q.GPUType != "" || q.GPUMdevName != "":
+		return nil, retcode.HostGPUInsufficient.Errorf("no host of VMType %s has a free GPU", q.VMType)
+	}
+	return p, nil
+}
+
+func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequest, p *createPlan) error {
+	gb := defaultBootGB
+	if q.BootDiskSpace != nil {
+		gb = *q.BootDiskSpace
+	}
+	if err := s.Catalog.CheckBootDiskSpec(ctx, c.Region, q.BootDiskSetType, gb); err != nil {
+		return err
+	}
+	if least := p.image.virtualGB(); gb < least {
+		return retcode.BootDiskTooSmall.Errorf("BootDiskSpace is %d GB, image %s needs %d", gb, p.image.ID, least)
+	}
+	p.disks = []planDisk{{block.Boot, p.storage, gb}}
+	wanted := q.DataDisks
+	if q.DataDiskSpace > 0 {
+		setType := q.DataDiskSetType
+		if setType == "" {
+			setType = q.BootDiskSetType
+		}
+		wanted = append([]dataDisk{{SetType: setType, DiskSpace: q.DataDiskSpace}}, wanted...)
+	}
+	for _, d := range wanted {
+		set, err := s.Fleet.StorageSet(ctx, c.Owner(), c.Region, d.SetType)
+		if err != nil {
+			return err
+		}
+		if err := s.Catalog.CheckDiskSpec(ctx, c.Region, d.SetType, d.DiskSpace); err != nil {
+			return err
+		}
+		if set.ID != p.storage.ID {
+			return retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", d.SetType, q.BootDiskSetType)
+		}
+		p.disks = append(p.disks, planDisk{block.Data, set, d.DiskSpace})
+	}
+	most := maxDisks
+	if p.image.Arch == "aarch64" {
+		most = maxDisksARM
+	}
+	if len(p.disks) > most {
+		return retcode.BindLimitReached.Errorf("a machine takes %d disks", most)
+	}
+	return nil
+}
+
+// planGuest checks what the guest is told.
+func (s *Service) planGuest(q *createVMRequest, p *createPlan) error {
+	bad := retcode.InvalidParameter
+	win := windows(p.image.OSType)
+	p.login, p.uefi = p.image.LoginUser, p.image.UEFI
+	if q.LoginUser != "" {
+		if win != (q.LoginUser == "administrator") {
+			return bad.Errorf("LoginUser %s is no account of %s", q.LoginUser, p.image.OSName)
+		}
+		p.login = q.LoginUser
+	}
+	if q.BootloaderType != "" && q.BootloaderType != bootloader(p.uefi) {
+		return bad.Errorf("BootloaderType: image %s boots by %s", p.image.ID, bootloader(p.uefi))
+	}
+	if q.MountDataDisk && win {
+		return bad.Errorf("MountDataDisk is not for Windows")
+	}
+	if q.Hostname != "" {
+		longest := 63
+		if win {
+			longest = 15
+		}
+		if q.Count > 1 {
+			longest -= 3
+		}
+		if len(q.Hostname) < 2 || len(q.Hostname) > longest || !hostName.MatchString(q.Hostname) {
+			return bad.Errorf("Hostname must be 2 to %d letters, digits and inner hyphens", longest)
+		}
+	}
+	if q.UserData != "" {
+		raw, err := base64.StdEncoding.DecodeString(q.UserData)
+		if err != nil {
+			return retcode.InvalidParameterFormat.Errorf("UserData must be base64")
+		}
+		if len(raw) > maxUserData {
+			return bad.Errorf("UserData is at most 1 MiB")
+		}
+		p.userData = string(raw)
+	}
+	user := ""
+	if win {
+		user = p.login
+	}
+	if err := CheckPassword(q.Password, user); err != nil {
+		return err
+	}
+	var err error
+	p.hash, err = sha512_crypt.New().Generate([]byte(q.Password), nil)
+	return err
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])$`)
