@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	"github.com/lingyun-cloud/lingyun/internal/pki"
@@ -112,6 +114,7 @@ type Controller struct {
 	Identity  *identity.Service
 	Catalog   *catalog.Service
 	Audit     *audit.Service
+	Downloads *download.Service
 	Fleet     *fleet.Service
 	Network   *network.Service
 	Block     *block.Service
@@ -195,7 +198,8 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	if err := c.checkKeyFile(ctx); err != nil {
 		return err
 	}
-	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock})
+	c.Downloads = download.New(download.Deps{Clock: c.Clock, Secret: c.secret, Base: strings.TrimSuffix(c.URL, "/api")})
+	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock, Downloads: c.Downloads})
 	holder := cfg.Holder
 	if holder == "" {
 		name, _ := os.Hostname()

@@ -18,6 +18,8 @@ func (s *Service) Actions() []action.Action {
 	return []action.Action{
 		action.Define(action.Spec{Name: "DescribeOPLogs", Module: "common", Summary: "List audit entries of API calls.",
 			Region: action.RegionOptional}, s.describeOPLogs),
+		action.Define(action.Spec{Name: "ExportOPLogs", Module: "common", Extension: true, Summary: "Write the audit log to a spreadsheet.",
+			Region: action.RegionOptional}, s.exportOPLogs),
 	}
 }
 
@@ -31,7 +33,75 @@ type describeOPLogsRequest struct {
 	Keyword      string `doc:"part of an action's name, an operator's e-mail or a resource id"`
 	ResourceID   string `doc:"related resource"`
 	ResourceType string `doc:"kind of a related resource, as VM or EIP"`
+	UserEmail    string `doc:"who called"`
+	ClientIP     string `doc:"where the call came from"`
+	APIName      string `doc:"name of the action"`
 	action.Tenant
+}
+
+// window reads the times: 4 and 113.
+func window(beginTime, endTime string) (begin, end int64, err error) {
+	if begin, err = whole("BeginTime", beginTime); err == nil {
+		end, err = whole("EndTime", endTime)
+	}
+	const latest = 1 << 40 // seconds; far beyond any time, and times a million it still fits
+	switch {
+	case err != nil:
+	case begin < 0 || end > latest:
+		err = retcode.InvalidParameter.Errorf("BeginTime and EndTime are unix seconds")
+	case end < begin:
+		err = retcode.InvalidParameter.Errorf("EndTime is before BeginTime")
+	case end-begin > longestWindow:
+		err = retcode.InvalidParameter.Errorf("EndTime is at most 184 days after BeginTime")
+	}
+	return begin, end, err
+}
+
+func whole(name, text string) (int64, error) {
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, retcode.InvalidParameterFormat.Errorf("%s must be a whole number", name)
+	}
+	return v, nil
+}
+
+// filter chooses entries; zero fields choose all.
+type filter struct {
+	Begin, End                                           int64 // unix seconds, both included
+	Module, IsSuccess, Keyword, ResourceID, ResourceType string
+	UserEmail, ClientIP, APIName                         string
+}
+
+func (f *filter) narrow(sel *bun.SelectQuery, c *action.Call) *bun.SelectQuery {
+	sel = sel.Where("created_at >= ? AND created_at < ?", f.Begin*1e6, (f.End+1)*1e6)
+	if c.Company != 0 {
+		sel.Where("company = ?", c.Company)
+	}
+	if c.Region != "" {
+		sel.Where("region IN (?)", bun.In([]string{c.Region, ""}))
+	}
+	for column, value := range map[string]string{"module": f.Module, "email": strings.ToLower(f.UserEmail), "client_ip": f.ClientIP, "action": f.APIName} {
+		if value != "" {
+			sel.Where("? = ?", bun.Ident(column), value)
+		}
+	}
+	switch f.IsSuccess {
+	case "Yes":
+		sel.Where("ended AND code = 0")
+	case "No":
+		sel.Where("code <> 0")
+	}
+	if f.Keyword != "" {
+		like := database.Like(strings.ToLower(f.Keyword))
+		sel.Where(`(lower(action) LIKE ? ESCAPE '\' OR lower(email) LIKE ? ESCAPE '\' OR lower(resources) LIKE ? ESCAPE '\')`, like, like, like)
+	}
+	if f.ResourceID != "" {
+		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+f.ResourceID+`"`))
+	}
+	if f.ResourceType != "" {
+		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+strings.ToLower(f.ResourceType)+`-`))
+	}
+	return sel
 }
 
 // oplogInfo has the fields of both generations of clients.
@@ -71,57 +141,26 @@ type describeOPLogsResponse struct {
 const longestWindow = 184 * 24 * 3600
 
 func (s *Service) describeOPLogs(ctx context.Context, c *action.Call, q *describeOPLogsRequest) (*describeOPLogsResponse, error) {
-	var n [4]int64
-	for i, p := range [...]struct{ name, text string }{{"BeginTime", q.BeginTime}, {"EndTime", q.EndTime}, {"Limit", q.Limit}, {"Offset", q.Offset}} {
-		v, err := strconv.ParseInt(p.text, 10, 64)
-		if err != nil {
-			return nil, retcode.InvalidParameterFormat.Errorf("%s must be a whole number", p.name)
-		}
-		n[i] = v
+	begin, end, err := window(q.BeginTime, q.EndTime)
+	if err != nil {
+		return nil, err
 	}
-	begin, end, limit, offset := n[0], n[1], n[2], n[3]
-	const latest = 1 << 40 // seconds; far beyond any time, and times a million it still fits
+	limit, err := whole("Limit", q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	offset, err := whole("Offset", q.Offset)
 	switch {
-	case begin < 0 || end > latest:
-		return nil, retcode.InvalidParameter.Errorf("BeginTime and EndTime are unix seconds")
-	case end < begin:
-		return nil, retcode.InvalidParameter.Errorf("EndTime is before BeginTime")
-	case end-begin > longestWindow:
-		return nil, retcode.InvalidParameter.Errorf("EndTime is at most 184 days after BeginTime")
+	case err != nil:
+		return nil, err
 	case limit < 0 || limit > 100:
 		return nil, retcode.InvalidParameter.Errorf("Limit is 0 to 100")
 	case offset < 0:
 		return nil, retcode.InvalidParameter.Errorf("Offset is 0 or more")
 	}
-
 	var rows []entry
-	sel := s.DB.Reader().NewSelect().Model(&rows).
-		Where("created_at >= ? AND created_at < ?", begin*1e6, (end+1)*1e6)
-	if c.Company != 0 {
-		sel.Where("company = ?", c.Company)
-	}
-	if c.Region != "" {
-		sel.Where("region IN (?)", bun.In([]string{c.Region, ""}))
-	}
-	if q.ProductType != "" {
-		sel.Where("module = ?", q.ProductType)
-	}
-	switch q.IsSuccess {
-	case "Yes":
-		sel.Where("ended AND code = 0")
-	case "No":
-		sel.Where("code <> 0")
-	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel.Where(`(lower(action) LIKE ? ESCAPE '\' OR lower(email) LIKE ? ESCAPE '\' OR lower(resources) LIKE ? ESCAPE '\')`, like, like, like)
-	}
-	if q.ResourceID != "" {
-		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+q.ResourceID+`"`))
-	}
-	if q.ResourceType != "" {
-		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+strings.ToLower(q.ResourceType)+`-`))
-	}
+	f := filter{begin, end, q.ProductType, q.IsSuccess, q.Keyword, q.ResourceID, q.ResourceType, q.UserEmail, q.ClientIP, q.APIName}
+	sel := f.narrow(s.DB.Reader().NewSelect().Model(&rows), c)
 	total, err := sel.Count(ctx)
 	if err != nil {
 		return nil, err

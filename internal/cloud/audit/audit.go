@@ -16,6 +16,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -27,6 +28,8 @@ const Retention = 180 * 24 * time.Hour
 type Deps struct {
 	DB    *database.DB
 	Clock *clock.Clock
+	// Downloads serves exports.
+	Downloads *download.Service
 }
 
 // Service is the audit log; it fulfils action.Auditor.
@@ -36,7 +39,11 @@ type Service struct {
 }
 
 // New prepares the service.
-func New(d Deps) *Service { return &Service{Deps: d} }
+func New(d Deps) *Service {
+	s := &Service{Deps: d}
+	d.Downloads.Register(exportKind, s.export)
+	return s
+}
 
 // Know tells the log which module each action belongs to. Call it once, before the first entry.
 func (s *Service) Know(actions []action.Action) {

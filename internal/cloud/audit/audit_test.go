@@ -1,10 +1,15 @@
 package audit_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xuri/excelize/v2"
 
 	"github.com/lingyun-cloud/lingyun/internal/cloud/audit"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
@@ -148,4 +153,50 @@ func TestRetention(t *testing.T) {
 	}
 	c.Clock.Advance(2 * time.Hour) // the reconciler sees it by itself
 	controllertest.Eventually(t, 10*time.Second, "the entry is gone", func() bool { return count() == 0 })
+}
+
+// TestExport: the link of an export gives a workbook of the same entries; a changed or an ended link gives nothing.
+func TestExport(t *testing.T) {
+	c := controllertest.Start(t, controllertest.Options{Hosts: 1})
+	for range 3 {
+		c.Demo.Refuse(t, retcode.VMNotFound, "StartVMInstance", P{"VMID": "vm-x"})
+	}
+	other := c.NewTenant(t)
+	other.Refuse(t, retcode.VMNotFound, "StopVMInstance", P{"VMID": "vm-y"})
+	q := P{"BeginTime": time.Now().Add(-time.Hour).Unix(), "EndTime": time.Now().Add(time.Hour).Unix(), "IsSuccess": "No"}
+	r := c.Demo.Must(t, "ExportOPLogs", q)
+	get := func(url string) (int, []byte) {
+		t.Helper()
+		w, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Body.Close()
+		b, err := io.ReadAll(w.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.StatusCode, b
+	}
+	url := r.String("URL")
+	status, body := get(url)
+	if status != http.StatusOK || !strings.HasSuffix(r.String("FileName"), ".xlsx") {
+		t.Fatalf("%d from %s", status, r.String("FileName"))
+	}
+	book, err := excelize.OpenReader(bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := book.GetRows("oplogs")
+	if err != nil || len(rows) != 4 || rows[0][1] != "Action" || rows[1][1] != "StartVMInstance" || rows[1][3] != c.Demo.Email {
+		t.Fatalf("the sheet: %v, %v", rows, err)
+	}
+	if status, _ := get(url[:len(url)-60] + "AAAA" + url[len(url)-56:]); status != http.StatusNotFound {
+		t.Errorf("a changed link answers %d", status)
+	}
+	c.Clock.Advance(16 * time.Minute)
+	if status, _ := get(url); status != http.StatusGone {
+		t.Errorf("an ended link answers %d", status)
+	}
+	c.Demo.Refuse(t, retcode.InvalidParameter, "ExportOPLogs", P{"BeginTime": 1, "EndTime": 1 << 40})
 }
