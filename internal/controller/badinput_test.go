@@ -146,6 +146,7 @@ func rightValues(t *testing.T, c *controllertest.Client) func(p action.Parameter
 		"ResourceType": "VM", "Rule": "TCP|81|0.0.0.0/0|ACCEPT|LOW|1", "Rules": "TCP|82|0.0.0.0/0|ACCEPT|LOW|1",
 		"BeginTime": time.Now().Add(-time.Hour).Unix(), "EndTime": time.Now().Add(time.Hour).Unix(), "FileName": "nothing.qcow2", "HostID": "host-sim00000000001", "WANSGID": first("DescribeSecurityGroup", "SGID"),
 		"ProductID": "CPU", "SetType": "ComputeSetA", "PriceRuleInfo": `{"Price":1}`, "Discount": 100, "CompanyID": c.Company,
+		"Network": "10.7.0.0/16", "EnableGateway": true,
 	}
 	create := controllertest.P{}
 	for _, k := range []string{"Name", "Password", "ChargeType", "CPU", "Memory", "VMType", "BootDiskSetType", "ImageID", "VPCID", "SubnetID", "WANSGID"} {

@@ -22,8 +22,8 @@ var checks = []struct{ text, query string }{
 			UNION ALL SELECT d.company, d.region, 'DISK', COUNT(*) FROM disk AS d LEFT JOIN vm AS v ON v.id = d.vm_id
 				WHERE d.role = 'Data' AND d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed')) GROUP BY d.company, d.region
 			UNION ALL SELECT company, region, 'EIP', COUNT(*) FROM eip WHERE deleted_at = 0 AND ended_at = 0 GROUP BY company, region
-			UNION ALL SELECT company, region, 'VPC', COUNT(*) FROM vpc GROUP BY company, region
-			UNION ALL SELECT company, region, 'SUBNET', COUNT(*) FROM subnet GROUP BY company, region
+			UNION ALL SELECT company, region, 'VPC', COUNT(*) FROM vpc WHERE ended_at = 0 GROUP BY company, region
+			UNION ALL SELECT company, region, 'SUBNET', COUNT(*) FROM subnet WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'SECURITY_GROUP', COUNT(*) FROM security_group GROUP BY company, region
 		), sums AS (
 			SELECT company, region, factor, SUM(n) AS n, SUM(used) AS used FROM (

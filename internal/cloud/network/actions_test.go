@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/uptrace/bun"
-
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/controller"
@@ -487,19 +485,11 @@ func TestSubnetAddresses(t *testing.T) {
 		stranger := c.NewTenant(t)
 		stranger.Refuse(t, retcode.VPCNotFound, "CreateVMInstance", c.create(nil))
 
-		// A subnet of four; nothing makes one through the API yet.
-		err := c.DB.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error {
-			_, err := tx.NewRaw(`INSERT INTO subnet SELECT 'subnet-small', vpc_id, region, company, project, 'small', remark, '10.0.8.0/29', dns, ?, state, reason,
-				4, 0, 3, created_at, updated_at, 0 FROM subnet WHERE id = ?`, false, c.subnet).Exec(ctx)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		small := c.newSubnet(t, c.vpc, "10.0.8.0/29", nil) // of four
 		for range 4 {
-			c.vm(t, P{"SubnetID": "subnet-small"})
+			c.vm(t, P{"SubnetID": small})
 		}
-		refuse(retcode.SubnetIPInsufficient, P{"SubnetID": "subnet-small"})
+		refuse(retcode.SubnetIPInsufficient, P{"SubnetID": small})
 	})
 }
 

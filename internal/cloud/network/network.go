@@ -69,6 +69,8 @@ type Service struct {
 
 	bind, unbind *workflow.Workflow[eipChange]
 	update       *workflow.Workflow[groupChange]
+
+	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
 }
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.
@@ -158,7 +160,7 @@ func (s *Service) furnish(ctx context.Context, tx bun.Tx, company int64, region 
 		return err
 	}
 	now := s.Clock.Micros()
-	spans := subnetSpans(defaultSubnet)
+	spans := subnetSpans(defaultSubnet, 1)
 	vpc := &VPC{ID: database.NewID("vpc"), Region: region, Company: company, Name: "default", CIDR: defaultVPC.String(), IsDefault: true,
 		State: Available, CreatedAt: now, UpdatedAt: now}
 	subnet := &Subnet{ID: database.NewID("subnet"), VPCID: vpc.ID, Region: region, Company: company, Name: "default", CIDR: defaultSubnet.String(),

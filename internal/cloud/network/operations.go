@@ -76,6 +76,7 @@ func (s *Service) register() {
 			return s.settleGroup(ctx, tx, c.Group, cause)
 		},
 	})
+	s.registerVPC()
 }
 
 // unreachable is worth another try; when tries end, the caller reads 560.

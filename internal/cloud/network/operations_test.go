@@ -92,7 +92,7 @@ func (f *fixture) snapshot(t *testing.T) any {
 		"eips":      "SELECT id, state, bind_id, port_id, vpc_id, egress, listed FROM eip ORDER BY created_at, id",
 		"gateways":  "SELECT vpc_id, segment_id, uses FROM gateway ORDER BY 1, 2",
 		"addresses": "SELECT owner_kind, COUNT(*) AS n FROM address GROUP BY owner_kind ORDER BY 1",
-		"pools":     "SELECT used FROM segment UNION ALL SELECT used FROM subnet",
+		"pools":     "SELECT used FROM segment UNION ALL SELECT used FROM subnet WHERE ended_at = 0",
 		"quotas":    "SELECT factor, used FROM quota ORDER BY factor",
 		"groups":    "SELECT id, state FROM security_group ORDER BY id",
 		"rules":     "SELECT sg_id, protocol, ports, remote, action, priority, ingress FROM sg_rule ORDER BY created_at, id",

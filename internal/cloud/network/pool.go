@@ -31,10 +31,26 @@ var (
 	errTaken     = errors.New("network: the address is taken")
 )
 
-// subnetSpans are the offsets that a subnet hands out: not the network, the gateway (first), the
-// one kept for services (second) and the broadcast address. A /29 has 4, a /24 252.
-func subnetSpans(cidr netip.Prefix) []span {
-	return []span{{3, size(cidr) - 2}}
+// subnetSpans are the offsets that a subnet hands out: not the network, the gateway, the one kept for
+// services (the second, or the first when the gateway is the second) and the broadcast address. A /29
+// has 4, a /24 252.
+func subnetSpans(cidr netip.Prefix, gateway int64) []span {
+	service := int64(2)
+	if gateway == service {
+		service = 1
+	}
+	from, to := int64(1), size(cidr)-2
+	var out []span
+	for _, kept := range []int64{min(gateway, service), max(gateway, service)} {
+		if from < kept {
+			out = append(out, span{from, kept - 1})
+		}
+		from = kept + 1
+	}
+	if from <= to {
+		out = append(out, span{from, to})
+	}
+	return out
 }
 
 // size is the number of addresses of an IPv4 network.
@@ -75,7 +91,20 @@ func (sn *Subnet) pool() (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("subnet %s: %w", sn.ID, err)
 	}
-	return &pool{"subnet", sn.ID, cidr, subnetSpans(cidr)}, nil
+	gateway := sn.gateway(cidr)
+	if !cidr.Contains(gateway) {
+		return nil, fmt.Errorf("subnet %s: gateway %q is outside", sn.ID, sn.Gateway)
+	}
+	return &pool{"subnet", sn.ID, cidr, subnetSpans(cidr, offset(cidr, gateway))}, nil
+}
+
+// gateway is the router's address.
+func (sn *Subnet) gateway(cidr netip.Prefix) netip.Addr {
+	if sn.Gateway == "" {
+		return nth(cidr, 1)
+	}
+	a, _ := netip.ParseAddr(sn.Gateway)
+	return a
 }
 
 func (sg *Segment) pool() (*pool, error) {

@@ -20,8 +20,14 @@ import (
 func TestSubnetSizes(t *testing.T) {
 	for bits, want := range map[int]int64{29: 4, 28: 12, 24: 252, 16: 65532} {
 		cidr := netip.PrefixFrom(netip.MustParseAddr("10.1.0.0"), bits)
-		if got := capacity(subnetSpans(cidr)); got != want {
-			t.Errorf("/%d has %d addresses, want %d", bits, got, want)
+		for _, gateway := range []int64{1, 2, 3, size(cidr) - 2} {
+			spans := subnetSpans(cidr, gateway)
+			if got := capacity(spans); got != want {
+				t.Errorf("/%d with gateway %d has %d addresses, want %d", bits, gateway, got, want)
+			}
+			if p := (&pool{spans: spans}); p.hands(gateway) || p.hands(0) || p.hands(size(cidr)-1) {
+				t.Errorf("/%d with gateway %d hands out %v", bits, gateway, spans)
+			}
 		}
 	}
 }
@@ -59,7 +65,7 @@ func TestSegmentRanges(t *testing.T) {
 func (f *fixture) addSubnet(t *testing.T, id, cidr string) *Subnet {
 	t.Helper()
 	v, _, _ := f.network(t)
-	spans := subnetSpans(netip.MustParsePrefix(cidr))
+	spans := subnetSpans(netip.MustParsePrefix(cidr), 1)
 	n := &Subnet{ID: id, VPCID: v.ID, Region: region, Company: company, Name: id, CIDR: cidr, State: Available, Capacity: capacity(spans), Position: spans[0][0]}
 	f.transact(t, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(n).Exec(ctx)

@@ -41,7 +41,7 @@ type PortRequest struct {
 }
 
 // ReservePort takes an address of the subnet and makes a port of it, in the caller's transaction.
-// 3000, 3008 (VPC), 3003, 3010 (subnet), 3011 exhausted, 8001 taken, 8005 reserved, 8006 outside,
+// 3000, 3007, 3008 (VPC), 3003, 3009, 3010 (subnet), 3011 exhausted, 8001 taken, 8005 reserved, 8006 outside,
 // 4 no address, 16002, 16003 (groups).
 func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*Port, error) {
 	var wanted netip.Addr
@@ -59,11 +59,11 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 	if err != nil {
 		return nil, err
 	}
-	if vpc.State != Available {
-		return nil, retcode.InvalidVPCState.Errorf("%s is %s", vpc.ID, vpc.State)
+	if err := vpc.usable(); err != nil {
+		return nil, err
 	}
-	if subnet.State != Available {
-		return nil, retcode.InvalidSubnetState.Errorf("%s is %s", subnet.ID, subnet.State)
+	if err := subnet.usable(); err != nil {
+		return nil, err
 	}
 	if err := checkGroups(ctx, tx, r.Scope, r.InnerSG, r.OuterSG); err != nil {
 		return nil, err
@@ -79,6 +79,9 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 		r.InnerSG = id
 	}
 
+	if err := lockSubnet(ctx, tx, subnet); err != nil {
+		return nil, err
+	}
 	p, err := subnet.pool()
 	if err != nil {
 		return nil, err
@@ -254,7 +257,7 @@ func (s *Service) ConfigOf(ctx context.Context, idb bun.IDB, p *Port) (PortConfi
 	if err != nil {
 		return PortConfig{}, err
 	}
-	return PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), Gateway: nth(cidr, 1), DNS: s.dns(subnet), MTU: s.Fleet.OverlayMTU(p.Region)}, nil
+	return PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), Gateway: subnet.gateway(cidr), DNS: s.dns(subnet), MTU: s.Fleet.OverlayMTU(p.Region)}, nil
 }
 
 // dns lists the servers that a subnet's DHCP offers.

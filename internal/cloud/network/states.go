@@ -13,6 +13,7 @@ const (
 	Available   = "Available"
 	Deleting    = "Deleting"    // subnets
 	Terminating = "Terminating" // VPCs, groups
+	Terminated  = "Terminated"  // VPCs, kept as a tombstone; subnets are Deleted then
 )
 
 // States of EIPs.

@@ -26,10 +26,13 @@ type VPC struct {
 	Remark     string `bun:"remark"`
 	CIDR       string `bun:"cidr"`
 	IsDefault  bool   `bun:"is_default"`
+	Gateway    bool   `bun:"gateway_on"` // the VPC gateway, which links need
 	State      string `bun:"state"`
 	Reason     string `bun:"reason"`
+	ReasonCode int    `bun:"reason_code"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
+	EndedAt    int64  `bun:"ended_at"`
 	Generation int64  `bun:"generation"`
 }
 
@@ -45,15 +48,18 @@ type Subnet struct {
 	Name       string `bun:"name"`
 	Remark     string `bun:"remark"`
 	CIDR       string `bun:"cidr"`
+	Gateway    string `bun:"gateway"` // the router's address; empty: the first usable
 	DNS        string `bun:"dns"`
 	IsDefault  bool   `bun:"is_default"`
 	State      string `bun:"state"`
 	Reason     string `bun:"reason"`
+	ReasonCode int    `bun:"reason_code"`
 	Capacity   int64  `bun:"capacity"`
 	Used       int64  `bun:"used"`
 	Position   int64  `bun:"position"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
+	EndedAt    int64  `bun:"ended_at"`
 	Generation int64  `bun:"generation"`
 }
 

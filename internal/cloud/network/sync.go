@@ -93,8 +93,8 @@ func (q *queue) work(key string, r *run) {
 }
 
 // SyncVPC makes the fabric equal to the rows of one VPC and returns when a run that began after the
-// call is done. Callers of one VPC at the same time share runs. An unknown VPC, or one without
-// ports in use, is removed from the fabric. Not to be called inside a transaction.
+// call is done. Callers of one VPC at the same time share runs. An unknown VPC, or a default
+// one without ports in use, is removed from the fabric. Not to be called inside a transaction.
 func (s *Service) SyncVPC(ctx context.Context, vpcID string) error {
 	if database.InTransaction(ctx) {
 		return database.ErrNested
@@ -123,12 +123,12 @@ func (s *Service) syncVPC(ctx context.Context, vpcID string) error {
 	return nil
 }
 
-// load builds a VPC from its rows; nil when it is unknown or has no port in use. The rows are read one
+// load builds a VPC from its rows; nil when it is unknown or going, or a default one without ports in use. The rows are read one
 // table after another: who changes them meanwhile syncs after that, so what is torn is soon mended.
 func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 	db := s.DB.Reader()
 	row := new(VPC)
-	if found, err := one(db.NewSelect().Model(row).Where("id = ?", vpcID).Scan(ctx)); err != nil || !found {
+	if found, err := one(db.NewSelect().Model(row).Where("id = ?", vpcID).Scan(ctx)); err != nil || !found || row.State == Terminating || row.State == Terminated {
 		return nil, err
 	}
 	var ports []Port
@@ -136,8 +136,8 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
 		return nil, err
 	}
-	if len(ports) == 0 {
-		return nil, nil
+	if len(ports) == 0 && row.IsDefault {
+		return nil, nil // every tenant has one, few use it
 	}
 	v := &fabric.VPC{ID: row.ID, MTU: s.Fleet.OverlayMTU(row.Region)}
 	var err error
@@ -146,7 +146,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 	}
 
 	var subnets []Subnet
-	if err := db.NewSelect().Model(&subnets).Where("vpc_id = ?", vpcID).Order("id").Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&subnets).Where("vpc_id = ? AND state NOT IN (?, ?)", vpcID, Deleting, Deleted).Order("id").Scan(ctx); err != nil {
 		return nil, err
 	}
 	for i := range subnets {
@@ -154,7 +154,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: nth(cidr, 1), DNS: s.dns(&subnets[i])})
+		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: subnets[i].gateway(cidr), DNS: s.dns(&subnets[i])})
 	}
 
 	hosts := make(map[string]string, len(ports)) // by port
@@ -378,7 +378,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 		return errors.Join(append(failed, err)...)
 	}
 	var used []string
-	if err := s.DB.Reader().NewSelect().TableExpr("port").ColumnExpr("DISTINCT vpc_id").Where("kept = ?", false).Scan(ctx, &used); err != nil {
+	if err := s.DB.Reader().NewRaw("SELECT vpc_id FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0").Scan(ctx, &used); err != nil {
 		return err
 	}
 	failed = append(failed, s.syncAll(ctx, uniq(append(used, vpcs...))))
@@ -387,7 +387,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 			failed = append(failed, s.Fabric.RemoveSegment(ctx, id))
 		}
 	}
-	return errors.Join(append(failed, s.forgetEIPs(ctx))...)
+	return errors.Join(append(failed, s.forgetEIPs(ctx), s.forgetVPCs(ctx))...)
 }
 
 // syncAll syncs VPCs, a few at a time; one that fails does not hold up the others.

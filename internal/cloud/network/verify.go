@@ -34,6 +34,13 @@ func (s *Service) Verify(ctx context.Context) ([]string, error) {
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id IN (e.id, e.bind_id))`},
 		{"security group %s changes and nothing works on it", `SELECT g.id FROM security_group AS g WHERE g.state IN ('Creating', 'Updating')
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = g.id)`},
+		{"VPC %s changes and nothing works on it", `SELECT v.id FROM vpc AS v WHERE v.state IN ('Allocating', 'Terminating')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = v.id)`},
+		{"subnet %s changes and nothing works on it", `SELECT n.id FROM subnet AS n WHERE n.state IN ('Allocating', 'Deleting')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = n.id)`},
+		{"subnet %s is without its VPC", `SELECT n.id FROM subnet AS n WHERE n.ended_at = 0 AND NOT EXISTS (SELECT 1 FROM vpc AS v WHERE v.id = n.vpc_id AND v.ended_at = 0)`},
+		{"subnet %s is gone and has addresses in use", `SELECT n.id FROM subnet AS n WHERE n.ended_at > 0 AND n.used > 0`},
+		{"subnets of %s overlap", `SELECT a.vpc_id FROM subnet AS a JOIN subnet AS b ON a.vpc_id = b.vpc_id AND a.id < b.id AND a.cidr = b.cidr WHERE a.ended_at = 0 AND b.ended_at = 0`},
 	} {
 		var ids []string
 		if err := s.DB.Reader().NewRaw(check.query).Scan(ctx, &ids); err != nil {

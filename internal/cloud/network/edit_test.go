@@ -1,0 +1,148 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"testing"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
+	"github.com/lingyun-cloud/lingyun/internal/workflow/workflowtest"
+)
+
+var symbolForm = regexp.MustCompile(`(vpc|sg|subnet|nic)_([a-z0-9]{14})`)
+
+// innerSnapshot is all that changes inside VPCs touch.
+func (f *fixture) innerSnapshot(t *testing.T) any {
+	t.Helper()
+	out := map[string]any{"rest": f.snapshot(t)}
+	for name, query := range map[string]string{
+		"vpcs":     "SELECT name, cidr, state, gateway_on FROM vpc WHERE ended_at = 0 ORDER BY created_at, id",
+		"subnets":  "SELECT name, cidr, state, used FROM subnet WHERE ended_at = 0 ORDER BY created_at, id",
+		"routes":   "SELECT destination, hop_type, hop, remark, state FROM route ORDER BY destination, subnet_id",
+		"peerings": "SELECT num, state FROM peering ORDER BY num",
+	} {
+		var rows []map[string]any
+		if err := f.DB.Reader().NewRaw(query).Scan(t.Context(), &rows); err != nil {
+			t.Fatal(err)
+		}
+		var texts []string
+		for _, r := range rows {
+			texts = append(texts, fmt.Sprint(r))
+		}
+		out[name] = texts
+	}
+	vpcs, _, err := f.memory.Present(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, id := range vpcs {
+		for _, row := range f.memory.Rows(id) {
+			told = append(told, symbolForm.ReplaceAllString(row, "$1-$2")) // ids in the form that the generic tests know
+		}
+	}
+	out["told"] = told
+	return out
+}
+
+// proveEdit runs the generic tests of a workflow. prepare makes the world and returns the request.
+func proveEdit(t *testing.T, name string, prepare func(t *testing.T, f *fixture) (request func(t *testing.T))) {
+	t.Helper()
+	workflowtest.Run(t, workflowtest.Case{Workflow: name, New: func(t *testing.T) *workflowtest.World {
+		f := newFixture(t, dbtest.SQLite(t))
+		f.start(t)
+		request := prepare(t, f)
+		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.innerSnapshot, Start: request}
+	}})
+}
+
+// vpcOf makes a VPC with subnets and waits until they are Available.
+func (f *fixture) vpcOf(t *testing.T, network string, subnets ...string) (vpc string, ids []string) {
+	t.Helper()
+	r, err := f.createVPC(t.Context(), call("CreateVPC"), &createVPCRequest{Name: "net", Network: network, EnableGateway: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.ready(t, "vpc", r.VPCID)
+	for _, n := range subnets {
+		s, err := f.createSubnet(t.Context(), call("CreateSubnet"), &createSubnetRequest{Name: "sub", VPCID: r.VPCID, Network: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.ready(t, "subnet", s.SubnetID)
+		ids = append(ids, s.SubnetID)
+	}
+	return r.VPCID, ids
+}
+
+// ready waits until a row is Available and nothing works on it.
+func (f *fixture) ready(t *testing.T, table, id string) {
+	t.Helper()
+	until(t, id+" is Available", func() bool {
+		var state string
+		if err := f.DB.Reader().NewSelect().TableExpr("?", bun.Ident(table)).Column("state").Where("id = ?", id).Scan(t.Context(), &state); err != nil {
+			t.Fatal(err)
+		}
+		return state == Available
+	})
+}
+
+// portIn reserves a port of a machine.
+func (f *fixture) portIn(t *testing.T, vm, vpc, subnet, ip string) *Port {
+	t.Helper()
+	var port *Port
+	f.transact(t, func(ctx context.Context, tx bun.Tx) (err error) {
+		port, err = f.ReservePort(ctx, tx, PortRequest{Scope: action.Scope{Region: region, Company: company}, VPCID: vpc, SubnetID: subnet, IP: ip, Owner: Owner{VM, vm}, HostID: "host-1"})
+		return err
+	})
+	return port
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVPCWorkflows(t *testing.T) {
+	t.Run("create", func(t *testing.T) {
+		proveEdit(t, "vpc.create", func(t *testing.T, f *fixture) func(*testing.T) {
+			return func(t *testing.T) {
+				_, err := f.createVPC(t.Context(), call("CreateVPC"), &createVPCRequest{Name: "net", Network: "192.168.0.0/16"})
+				must(t, err)
+			}
+		})
+	})
+	t.Run("delete", func(t *testing.T) {
+		proveEdit(t, "vpc.delete", func(t *testing.T, f *fixture) func(*testing.T) {
+			vpc, _ := f.vpcOf(t, "192.168.0.0/16")
+			return func(t *testing.T) {
+				_, err := f.deleteVPC(t.Context(), call("DeleteVPC"), &deleteVPCRequest{VPCID: vpc})
+				must(t, err)
+			}
+		})
+	})
+	t.Run("create subnet", func(t *testing.T) {
+		proveEdit(t, "subnet.create", func(t *testing.T, f *fixture) func(*testing.T) {
+			vpc, _ := f.vpcOf(t, "192.168.0.0/16")
+			return func(t *testing.T) {
+				_, err := f.createSubnet(t.Context(), call("CreateSubnet"), &createSubnetRequest{Name: "sub", VPCID: vpc, Network: "192.168.7.0/24"})
+				must(t, err)
+			}
+		})
+	})
+	t.Run("delete subnet", func(t *testing.T) {
+		proveEdit(t, "subnet.delete", func(t *testing.T, f *fixture) func(*testing.T) {
+			_, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
+			return func(t *testing.T) {
+				_, err := f.deleteSubnet(t.Context(), call("DeleteSubnet"), &subnetRequest{SubnetID: subnets[0]})
+				must(t, err)
+			}
+		})
+	})
+}
