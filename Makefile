@@ -62,10 +62,10 @@ test-long: packages
 bench: build
 	$(GO) run ./bench $(BENCH)
 
-# generate writes what is made from other files: codes from the contract, tables of actions. `make test` writes the table of proven codes.
+# generate writes what is made from other files: codes from the contract, tables of actions and of the configuration. `make test` writes the table of proven codes.
 generate:
 	$(GO) generate ./internal/retcode
-	LINGYUN_WRITE=1 $(GO) test -count=1 -run TestContract ./internal/controller
+	LINGYUN_WRITE=1 $(GO) test -count=1 -run 'TestContract|TestConfigurationPage' ./internal/controller ./internal/cloud/catalog
 
 clean:
 	rm -rf bin .cache

@@ -194,7 +194,7 @@ func (c *Controller) openData(ctx context.Context) (err error) {
 // build makes the products. Nothing runs yet.
 func (c *Controller) build(ctx context.Context) (err error) {
 	cfg := &c.Config
-	c.Catalog = catalog.New(catalog.Deps{DB: c.DB, Clock: c.Clock})
+	c.Catalog = catalog.New(catalog.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret})
 	if err := c.checkKeyFile(ctx); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 
 	actions := c.Actions()
 	c.Audit.Know(actions)
-	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Auditor: c.Audit,
+	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Auditor: c.Audit,
 		Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
 	return nil
 }
@@ -282,6 +282,11 @@ func (g gate) Region(ctx context.Context, call *action.Call) error {
 
 func (g gate) Tenant(ctx context.Context, company int64) error {
 	return g.c.Identity.CheckTenant(ctx, company)
+}
+
+// permit asks who may refuse an action by its name.
+func (c *Controller) permit(ctx context.Context, call *action.Call, spec action.Spec) error {
+	return c.Catalog.Permit(ctx, call, spec)
 }
 
 // start takes the lease, lets unfinished operations go on and makes what a first start needs.

@@ -246,4 +246,10 @@ var detailZH = map[string]string{
 	"ProductID %q with SetType %q, DescribePrice lists them":                                     "ProductID %q 与 SetType %q 没有价格，可用 DescribePrice 查询",
 	"a simple price has one interval, give ChargeRule Tiered for %d":                             "单一价格只有一个区间，%d 个区间请用 ChargeRule Tiered",
 	"the intervals of PriceRuleInfo must follow each other from 0, only the last without an end": "PriceRuleInfo 的区间必须从 0 开始首尾相接，只有最后一个可以没有上限",
+	"%s cannot be changed":                                                                       "%s 不可修改",
+	"%s holds for all regions, see UpdateConfig":                                                 "%s 对所有地域生效，请用 UpdateConfig",
+	"%s is switched off in the platform's configuration":                                         "平台配置已关闭 %s",
+	"%s takes %s":  "%s 的取值为 %s",
+	"ConfigKey %q": "ConfigKey %q",
+	"ConfigType must be out of Login, System, Billing, Product, Branding, All": "ConfigType 必须是 Login、System、Billing、Product、Branding、All 之一",
 }

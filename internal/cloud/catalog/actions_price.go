@@ -331,7 +331,7 @@ type describeDiscountRequest struct {
 	CompanyID  int64    `validate:"required" doc:"tenant; from a tenant its own"`
 	ProductIDs []string `doc:"CPU, MEMORY, GPU, DISK, EIP"`
 	SetTypes   []string `doc:"compute or storage set types, segment ids"`
-	page
+	action.Page
 }
 
 type describeDiscountResponse struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/secret"
 )
 
 // DefaultRegion is the region made at the first start.
@@ -26,13 +27,16 @@ type Capacity struct {
 
 // Deps of the service.
 type Deps struct {
-	DB    *database.DB
-	Clock *clock.Clock
+	DB     *database.DB
+	Clock  *clock.Clock
+	Secret *secret.Key
 }
 
 // Service is the catalogue.
 type Service struct {
 	Deps
+	Config *Config
+
 	capacity     func(ctx context.Context, region string) (Capacity, error)
 	scopeSources []func(ctx context.Context, region string, company int64) ([]Scope, error)
 	checkTenant  func(ctx context.Context, company int64) error
@@ -42,7 +46,9 @@ type Service struct {
 }
 
 // New prepares the service.
-func New(d Deps) *Service { return &Service{Deps: d, regions: map[string]bool{}} }
+func New(d Deps) *Service {
+	return &Service{Deps: d, Config: &Config{db: d.DB, secret: d.Secret}, regions: map[string]bool{}}
+}
 
 // OnCapacity sets where the figures of a region come from (fleet).
 func (s *Service) OnCapacity(f func(ctx context.Context, region string) (Capacity, error)) {
@@ -54,13 +60,7 @@ func (s *Service) Actions() []action.Action {
 	return slices.Concat([]action.Action{
 		action.Define(action.Spec{Name: "DescribeRegion", Module: "common", Summary: "List regions with their capacity figures.",
 			Region: action.RegionNone}, s.describeRegion),
-	}, s.priceActions())
-}
-
-// page is action.Page for lists that answer at least one.
-type page struct {
-	Offset int `default:"0" validate:"min=0,max=1000000000" doc:"start of the page"`
-	Limit  int `default:"20" validate:"min=1,max=100" doc:"page length"`
+	}, s.configActions(), s.priceActions())
 }
 
 // cut takes the page out of all rows.

@@ -144,11 +144,14 @@ func (s *Service) openQuotas(ctx context.Context, tx bun.Tx) error {
 
 // Reserve takes from the tenant's quotas in the caller's transaction, all or nothing; QuotaExceeded
 // (17005) names the factor, what is allowed and what is used. After an error the transaction must be
-// rolled back.
+// rolled back. While the configuration does not enforce quotas they are counted only.
 func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region string, a Amounts) error {
 	factors, wanted, args := a.statement(1)
 	if len(factors) == 0 {
 		return nil
+	}
+	if !s.Config.QuotaEnforced(ctx, region) {
+		return s.Release(ctx, tx, company, region, a.negative())
 	}
 	var taken []Factor
 	if err := tx.NewRaw(`UPDATE quota SET used = used + `+wanted+` WHERE company = ? AND region = ? AND factor IN (?)
@@ -186,6 +189,15 @@ func (s *Service) Release(ctx context.Context, tx bun.Tx, company int64, region 
 
 // allowance of a quota row: its own, or the default until somebody edited it.
 const allowance = `coalesce(allowance, (SELECT value FROM quota_default d WHERE d.region = quota.region AND d.factor = quota.factor))`
+
+// negative turns what is given back into what is taken.
+func (a Amounts) negative() Amounts {
+	n := make(Amounts, len(a))
+	for f, v := range a {
+		n[f] = -v
+	}
+	return n
+}
 
 // statement returns the factors with an amount in a fixed order, and an expression for the signed
 // amount of a row with its arguments.

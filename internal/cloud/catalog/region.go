@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -16,6 +17,7 @@ const licensed = "LICENSED"
 
 // Region is that part of action.Gate: 113 for an unknown region.
 func (s *Service) Region(ctx context.Context, c *action.Call) error {
+	s.Config.Refresh(ctx)
 	s.mu.Lock()
 	known := s.regions[c.Region]
 	s.mu.Unlock()
@@ -37,6 +39,9 @@ func (s *Service) Region(ctx context.Context, c *action.Call) error {
 
 // Bootstrap makes the default region when there is none, and the quotas that are new in this version.
 func (s *Service) Bootstrap(ctx context.Context, endpoint string) error {
+	if err := s.identify(ctx); err != nil {
+		return err
+	}
 	now := s.Clock.Micros()
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(&region{ID: DefaultRegion, Alias: "China", Endpoint: endpoint, CreatedAt: now, UpdatedAt: now}).
@@ -46,6 +51,21 @@ func (s *Service) Bootstrap(ctx context.Context, endpoint string) error {
 		}
 		return s.openQuotas(ctx, tx)
 	})
+}
+
+// systemSetting remembers the identity of this installation.
+const systemSetting = "system.id"
+
+// identify gives the installation an identity when it has none.
+func (s *Service) identify(ctx context.Context) error {
+	id, err := s.Setting(ctx, systemSetting)
+	if err == nil && id == "" {
+		if err = s.AddSettings(ctx, map[string]string{systemSetting: database.NewID("system")}); err == nil || database.IsUnique(err) {
+			id, err = s.Setting(ctx, systemSetting)
+		}
+	}
+	s.Config.identify(id)
+	return err
 }
 
 type describeRegionRequest struct {
