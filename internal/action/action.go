@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // RegionMode says whether an action asks for the common parameter Region.
@@ -63,10 +65,25 @@ type Spec struct {
 	Admin bool
 	// Anonymous: needs no credential.
 	Anonymous bool
+	// Optional, with Anonymous: a credential that comes along is checked, and the handler sees its caller.
+	Optional bool
+	// Personal: about the caller's own account, so that it needs no role, and read-only administrators may call it.
+	Personal bool
+	// System: an administrator of regions may not call it (114). It does not concern tenants.
+	System bool
 	// Mutates: recorded in the audit log.
 	Mutates bool
 	// Extension: not in actions.yaml but in extensions.yaml or docs/api-extensions.md.
 	Extension bool
+	// Failure is the code of a failure of our own; ServiceError (2) when 0.
+	Failure retcode.Code
+}
+
+func (s Spec) failure() retcode.Code {
+	if s.Failure != 0 {
+		return s.Failure
+	}
+	return retcode.ServiceError
 }
 
 // Action is one row of the table; made by Define.
@@ -85,6 +102,10 @@ func Define[Q, R any](s Spec, h func(ctx context.Context, c *Call, q *Q) (*R, er
 		panic("action: Define without a name")
 	}
 	request := compileRequest(s.Name, reflect.TypeFor[Q]())
+	if s.Admin {
+		request.names(paramCompany, retcode.MissingCompanyID)
+		request.names(paramMember, retcode.MissingUserID)
+	}
 	response := compileResponse(s.Name, reflect.TypeFor[R]())
 	return Action{Spec: s, impl: &binding{
 		request:  request,
@@ -138,9 +159,32 @@ type Caller struct {
 	Email   string // login name
 	Company int64  // the account's own tenant
 	Admin   bool   // platform administrator
-	Frozen  bool   // account frozen: 20001
+	Sub     bool   // sub-account of a tenant: may do what its roles grant
+	// ReadOnly, of an administrator: may look, and change its own account.
+	ReadOnly bool
+	// Regions that may be used: those granted to the tenant, or those of an administrator of regions. nil: all.
+	Regions []string
+	// Allowed are the networks from which the account may be used (112); nil: any.
+	Allowed []netip.Prefix
+	Frozen  bool // account frozen: 20001
+	Locked  bool // account not activated yet: 20002
 	// TenantFrozen: the tenant is frozen: 27004.
 	TenantFrozen bool
+	// Session is the id of the session that the call came by; empty: it was signed.
+	Session string
+}
+
+// OfRegions tells an administrator of some regions from one of the whole platform.
+func (c *Caller) OfRegions() bool { return c.Admin && c.Regions != nil }
+
+// MayUse tells whether the caller may use a region.
+func (c *Caller) MayUse(region string) bool {
+	return c.Regions == nil || slices.Contains(c.Regions, region)
+}
+
+// MayCallFrom tells whether the account may be used from an address.
+func (c *Caller) MayCallFrom(ip netip.Addr) bool {
+	return c.Allowed == nil || slices.ContainsFunc(c.Allowed, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // Call is everything about one request besides its parameters.
@@ -156,12 +200,18 @@ type Call struct {
 	Projects []string
 	Region   string
 	ClientIP netip.Addr
-	Language string // "zh" or "en"
-	Received time.Time
+	// Secure: the request came by TLS, or from this machine; secrets may be in it.
+	Secure     bool
+	AuthMethod string // header X-Auth-Method
+	Language   string // "zh" or "en"
+	Received   time.Time
 	// Audited is set by whoever wrote the audit entry in the request's own transaction.
 	Audited bool
 	// Resources are added by the handler (AddResource) for the audit entry.
 	Resources []string
+	// SessionCookie, of a handler, is given to the browser with a successful answer: the token of a new session, or
+	// an empty text to take the old one away.
+	SessionCookie *string
 }
 
 // Owner is the tenant that owns what this call creates.
@@ -174,26 +224,27 @@ func (c *Call) Owner() int64 {
 
 // Scope is where the resources are that this call may know of.
 func (c *Call) Scope() Scope {
-	return Scope{Region: c.Region, Company: c.Company, Projects: c.Projects}
+	return Scope{Region: c.Region, Regions: c.Caller.Regions, Company: c.Company, Projects: c.Projects}
 }
 
 // OwnScope is Scope for what the call puts together: resources of the tenant that will own the result, also
 // when an administrator named none.
 func (c *Call) OwnScope() Scope {
-	return Scope{Region: c.Region, Company: c.Owner(), Projects: c.Projects}
+	return Scope{Region: c.Region, Regions: c.Caller.Regions, Company: c.Owner(), Projects: c.Projects}
 }
 
 // Scope narrows what is looked up: a lookup that passes it is thereby authorized. Zero values do not
 // narrow; the zero Scope is that of the controller's own work.
 type Scope struct {
 	Region   string
+	Regions  []string
 	Company  int64
 	Projects []string
 }
 
 // Holds tells whether a resource is in the scope.
 func (s Scope) Holds(region string, company int64, project string) bool {
-	return (s.Region == "" || s.Region == region) && (s.Company == 0 || s.Company == company) &&
+	return (s.Region == "" || s.Region == region) && (s.Regions == nil || slices.Contains(s.Regions, region)) && (s.Company == 0 || s.Company == company) &&
 		(s.Projects == nil || slices.Contains(s.Projects, project))
 }
 

@@ -28,6 +28,7 @@ type field struct {
 	index    []int
 	slots    []int // in order of preference
 	required bool
+	absent   retcode.Code  // of a required parameter that is missing
 	preset   reflect.Value // default; invalid without one
 	defText  string
 	doc      string
@@ -71,7 +72,7 @@ type faults struct{ missing, format, bounds *retcode.Error }
 func (f *faults) add(e *retcode.Error) {
 	switch {
 	case e == nil:
-	case e.Code == retcode.MissingParameter:
+	case e.Code == retcode.MissingParameter, e.Code == retcode.MissingCompanyID, e.Code == retcode.MissingUserID:
 		if f.missing == nil {
 			f.missing = e
 		}
@@ -121,6 +122,15 @@ func compileObject(where string, t reflect.Type, depth int) *object {
 		}
 	}
 	return o
+}
+
+// names gives a parameter a code of its own for being left out.
+func (o *object) names(parameter string, absent retcode.Code) {
+	for _, f := range o.fields {
+		if f.name == parameter {
+			f.absent = absent
+		}
+	}
 }
 
 // gather adds the fields of t, own ones before those of embedded structs, which they hide.
@@ -178,7 +188,7 @@ func compileField(where string, s reflect.StructField, depth int) *field {
 		f.shape = compileShape(where, t, s.Tag.Get("loose") == "true", depth)
 	}
 	f.rules = compileRules(where, s.Type, f.shape, s.Tag.Get("validate"))
-	f.required = f.rules.required
+	f.required, f.absent = f.rules.required, retcode.MissingParameter
 	if d, ok := s.Tag.Lookup("default"); ok {
 		if f.shape.scalar == nil || f.shape.list {
 			panic(fmt.Sprintf("action %s: only a scalar has a default", where))
@@ -268,7 +278,7 @@ func (f *field) into(v reflect.Value, s slots, prefix string, bad *faults) {
 	if in == nil {
 		switch {
 		case f.required:
-			bad.add(retcode.MissingParameter.Errorf("%s is required", prefix+f.name))
+			bad.add(f.absent.Errorf("%s is required", prefix+f.name))
 		case f.preset.IsValid():
 			if f.typ.Kind() == reflect.Pointer {
 				deref(v).Set(f.preset.Elem())

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"mime"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -29,7 +28,10 @@ type Options struct {
 	Gate    Gate
 	Auditor Auditor
 	// Session resolves the token of a console session; nil: no session is known (20011).
+	// The caller's Session is set.
 	Session func(ctx context.Context, token string) (*Caller, error)
+	// Proxies are the networks of reverse proxies whose X-Forwarded headers are believed; nobody's else are.
+	Proxies []netip.Prefix
 	// Admit refuses callers by address (112), after authentication; nil admits all.
 	Admit func(ctx context.Context, c *Call) error
 	// Permit refuses actions that the tenant's services or the caller's roles do not grant (114); nil grants all.
@@ -56,6 +58,8 @@ type Limits struct {
 	KeyBurst int     // calls of one key at once (10,000)
 	// FailureRate is how many wrong signatures an address may send a second (50).
 	FailureRate float64
+	// OpenRate is how many calls without a credential an address may send a second (50), twice as many at once.
+	OpenRate float64
 }
 
 // Bounds of what the handler keeps and reads.
@@ -131,11 +135,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	start := time.Now()
 	c := &Call{
-		RequestID: uuid.NewString(),
-		ClientIP:  clientIP(r),
-		Language:  h.langs.of(r.Header.Get("Accept-Language")),
-		Received:  h.o.Now(),
+		RequestID:  uuid.NewString(),
+		AuthMethod: r.Header.Get("X-Auth-Method"),
+		Language:   h.langs.of(r.Header.Get("Accept-Language")),
+		Received:   h.o.Now(),
 	}
+	from := h.origin(r)
+	c.ClientIP, c.Secure = from.ip, from.secure
 	known, body, err := h.answer(r, c)
 	code := retcode.Of(err)
 	out := envelope(c, body, err)
@@ -146,6 +152,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header["X-UCLOUD-REQUEST-UUID"] = []string{c.RequestID}
+	if err == nil && c.SessionCookie != nil {
+		http.SetCookie(w, sessionCookie(*c.SessionCookie, from.tls))
+	}
 	w.Write(out)
 
 	elapsed := time.Since(start)
@@ -162,7 +171,7 @@ func (h *Handler) log(ctx context.Context, c *Call, name string, code retcode.Co
 	level, detail := slog.LevelInfo, ""
 	if err != nil {
 		detail = err.Error()
-		if code == retcode.ServiceError && ctx.Err() == nil {
+		if code.Internal() && ctx.Err() == nil {
 			level = slog.LevelError
 		}
 	}
@@ -195,20 +204,33 @@ func (h *Handler) answer(r *http.Request, c *Call) (known bool, body []byte, err
 	if a == nil {
 		return false, nil, retcode.ActionNotFound.Errorf("Action %s", shown(c.Action))
 	}
-	authenticated := a.Anonymous
+	open := a.Anonymous
+	authenticated := open
 	ctx := WithCall(r.Context(), c)
 	defer func() {
 		if v := recover(); v != nil {
-			body, err = nil, retcode.ServiceError.Errorf("request %s", c.RequestID).
+			body, err = nil, a.failure().Errorf("request %s", c.RequestID).
 				Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		}
+		var coded *retcode.Error
+		if err != nil && !errors.As(err, &coded) {
+			body, err = nil, a.failure().Errorf("request %s", c.RequestID).Wrap(err)
 		}
 		// After a failure there is no entry, even when a transaction that was rolled back had written one.
 		if a.Mutates && authenticated && (!c.Audited || err != nil) && h.o.Auditor != nil && retcode.Of(err) != retcode.TooManyRequests {
 			h.record(ctx, c, a.Spec, err)
 		}
 	}()
-	if !a.Anonymous {
-		if err := h.authenticate(ctx, r, c, p); err != nil {
+	if open && a.Optional {
+		open = !h.credential(r, p)
+	}
+	if open {
+		if !h.limits.allowOpen(c.ClientIP) {
+			return true, nil, retcode.TooManyRequests.Errorf("an address may call %d times a second without a credential", int(h.limits.OpenRate))
+		}
+	} else {
+		err := h.authenticate(ctx, r, c, p)
+		if err != nil && !(a.Optional && retcode.Of(err) == retcode.SSOTokenInvalid) { // a session that is over is none
 			return true, nil, err
 		}
 		authenticated = true
@@ -218,10 +240,6 @@ func (h *Handler) answer(r *http.Request, c *Call) (known bool, body []byte, err
 		return true, nil, err
 	}
 	body, err = a.impl.call(ctx, c, in)
-	var coded *retcode.Error
-	if err != nil && !errors.As(err, &coded) {
-		err = retcode.ServiceError.Errorf("request %s", c.RequestID).Wrap(err)
-	}
 	return true, body, err
 }
 
@@ -323,10 +341,15 @@ func (h *Handler) authenticate(ctx context.Context, r *http.Request, c *Call, p 
 		c.Company = 0
 	}
 	switch {
+	case c.Caller.Locked:
+		return retcode.AccountNotActivated.Errorf("account %d", c.Caller.Account)
 	case c.Caller.Frozen:
 		return retcode.AccountFrozen.Errorf("account %d", c.Caller.Account)
 	case c.Caller.TenantFrozen:
 		return retcode.TenantFrozen.Errorf("tenant %d", c.Caller.Company)
+	}
+	if !c.Caller.MayCallFrom(c.ClientIP) {
+		return retcode.IPNotInWhitelist.Errorf("you call from %s", c.ClientIP)
 	}
 	if h.o.Admit != nil {
 		if err := h.o.Admit(ctx, c); err != nil {
@@ -372,39 +395,6 @@ func (h *Handler) signature(ctx context.Context, c *Call, p params, key string) 
 	return nil
 }
 
-// session resolves a console's token: a parameter, header or cookie named ssotoken.
-func (h *Handler) session(ctx context.Context, r *http.Request, c *Call, p params) error {
-	token, named := p.get(paramSSOToken), p.has(paramSSOToken)
-	if token == "" {
-		token = r.Header.Get(paramSSOToken)
-		named = named || r.Header[http.CanonicalHeaderKey(paramSSOToken)] != nil
-	}
-	if token == "" {
-		if cookie, err := r.Cookie(paramSSOToken); err == nil {
-			token, named = cookie.Value, true
-		}
-	}
-	switch {
-	case token == "" && (named || r.Referer() != ""):
-		return retcode.MissingSSOToken.Errorf("log in first")
-	case token == "":
-		return retcode.MissingPublicKey.Errorf("send PublicKey and Signature")
-	case r.Referer() == "":
-		return retcode.MissingReferer.Errorf("a session is only valid from the console")
-	}
-	if h.o.Session != nil && clean(token) {
-		caller, err := h.o.Session(ctx, token)
-		if err != nil {
-			return err
-		}
-		if caller != nil {
-			c.Caller = *caller
-			return nil
-		}
-	}
-	return retcode.SSOTokenInvalid.Errorf("log in again")
-}
-
 // admit checks what is common to all actions: 102, the gate's region, 114, 111.
 func (h *Handler) admit(ctx context.Context, c *Call, a *Action, p params) error {
 	if a.Region != RegionNone {
@@ -423,8 +413,15 @@ func (h *Handler) admit(ctx context.Context, c *Call, a *Action, p params) error
 	if a.Anonymous {
 		return nil
 	}
-	if a.Admin && !c.Caller.Admin {
+	switch caller := &c.Caller; {
+	case a.Admin && !caller.Admin:
 		return retcode.AdminOnly.Errorf("%s is for platform administrators", a.Name)
+	case a.System && caller.OfRegions():
+		return retcode.ActionForbidden.Errorf("%s is for administrators of the whole platform", a.Name)
+	case a.Mutates && caller.ReadOnly && !a.Personal:
+		return retcode.ActionForbidden.Errorf("a read-only administrator may not call %s", a.Name)
+	case c.Region != "" && !caller.MayUse(c.Region):
+		return retcode.ActionForbidden.Errorf("region %s is not granted to you", c.Region)
 	}
 	if h.o.Permit != nil {
 		if err := h.o.Permit(ctx, c, a.Spec); err != nil {
@@ -465,14 +462,4 @@ func (h *Handler) admit(ctx context.Context, c *Call, a *Action, p params) error
 		return malformed
 	}
 	return nil
-}
-
-// clientIP is the address of the other end of the connection; headers that claim another are not believed.
-func clientIP(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	ip, _ := netip.ParseAddr(host)
-	return ip.Unmap().WithZone("")
 }

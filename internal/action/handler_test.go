@@ -549,7 +549,10 @@ func TestConsoleSessions(t *testing.T) {
 	c.want(ask("&ssotoken=good", "", ""), retcode.MissingReferer)
 	c.want(ask("", "", "good"), retcode.MissingReferer)
 	c.want(ask("&ssotoken=bad", "http://console/", ""), retcode.SSOTokenInvalid)
-	a := c.want(ask("", "http://console/", "good"), retcode.OK)
+	// A browser sends a cookie by itself, for other sites' pages too; a token it does not.
+	c.want(ask("", "http://evil.example/", "good"), retcode.MissingReferer)
+	c.want(ask("&ssotoken=good", "http://console/", ""), retcode.OK)
+	a := c.want(ask("", c.url+"/", "good"), retcode.OK)
 	if string(a.fields["Member"]) != "9" {
 		t.Errorf("acts as %s", a.raw)
 	}

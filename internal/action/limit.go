@@ -14,7 +14,8 @@ type limits struct {
 	Limits
 	mu        sync.Mutex
 	keys      *lru.Cache[string, *rate.Limiter]
-	addresses *lru.Cache[netip.Addr, *rate.Limiter]
+	addresses *lru.Cache[netip.Addr, *rate.Limiter] // wrong signatures
+	open      *lru.Cache[netip.Addr, *rate.Limiter] // calls without a credential
 }
 
 const remembered = 10000 // keys and addresses
@@ -29,9 +30,13 @@ func newLimits(l Limits) *limits {
 	if l.FailureRate == 0 {
 		l.FailureRate = 50
 	}
+	if l.OpenRate == 0 {
+		l.OpenRate = 50
+	}
 	keys, _ := lru.New[string, *rate.Limiter](remembered)
 	addresses, _ := lru.New[netip.Addr, *rate.Limiter](remembered)
-	return &limits{Limits: l, keys: keys, addresses: addresses}
+	open, _ := lru.New[netip.Addr, *rate.Limiter](remembered)
+	return &limits{Limits: l, keys: keys, addresses: addresses, open: open}
 }
 
 // allowKey counts a call of an authenticated key.
@@ -76,17 +81,23 @@ func (l *limits) failing(ip netip.Addr) bool {
 }
 
 // fail counts a failure; false when the address has used up its own.
-func (l *limits) fail(ip netip.Addr) bool {
-	if l.FailureRate < 0 {
+func (l *limits) fail(ip netip.Addr) bool { return l.count(l.addresses, ip, l.FailureRate, 1) }
+
+// allowOpen counts a call without a credential.
+func (l *limits) allowOpen(ip netip.Addr) bool { return l.count(l.open, ip, l.OpenRate, 2) }
+
+// count takes one of an address's allowance a second, of which it may save up as much as burst seconds bring.
+func (l *limits) count(of *lru.Cache[netip.Addr, *rate.Limiter], ip netip.Addr, perSecond float64, burst int) bool {
+	if perSecond < 0 {
 		return true
 	}
 	ip = network(ip)
-	limiter, ok := l.addresses.Get(ip)
+	limiter, ok := of.Get(ip)
 	if !ok {
 		l.mu.Lock()
-		if limiter, ok = l.addresses.Get(ip); !ok {
-			limiter = rate.NewLimiter(rate.Limit(l.FailureRate), max(int(l.FailureRate), 1))
-			l.addresses.Add(ip, limiter)
+		if limiter, ok = of.Get(ip); !ok {
+			limiter = rate.NewLimiter(rate.Limit(perSecond), max(burst*int(perSecond), 1))
+			of.Add(ip, limiter)
 		}
 		l.mu.Unlock()
 	}

@@ -47,6 +47,9 @@ func (c Code) Message(lang string) string {
 	return c.Entry().ZH
 }
 
+// Internal tells whether a code stands for a failure of our own.
+func (c Code) Internal() bool { return c == ServiceError || c == SystemError || c == InternalError }
+
 // Languages of messages.
 const (
 	Chinese = "zh"
@@ -84,10 +87,10 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Detail() string { return fmt.Sprintf(e.Format, e.Args...) }
 
 // Message is what the caller reads: the code's message, then the detail, in "zh" or "en".
-// The detail of ServiceError is never answered, since it speaks of our insides.
+// The detail of a failure of our own is never answered, since it speaks of our insides.
 func (e *Error) Message(lang string) string {
 	m := e.Code.Message(lang)
-	if e.Code == ServiceError || e.Format == "" {
+	if e.Code.Internal() || e.Format == "" {
 		return m
 	}
 	if lang == English {

@@ -139,10 +139,10 @@ func (e *entry) of(c *action.Call) {
 	}
 }
 
-// detail of a failure as callers may read it: that of a ServiceError speaks of our insides.
+// detail of a failure as callers may read it: that of a failure of our own speaks of our insides.
 func detail(err error) string {
 	var e *retcode.Error
-	if !errors.As(err, &e) || e.Code == retcode.ServiceError {
+	if !errors.As(err, &e) || e.Code.Internal() {
 		return ""
 	}
 	return e.Detail()

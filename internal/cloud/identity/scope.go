@@ -12,6 +12,9 @@ func Own(q *bun.SelectQuery, s action.Scope) *bun.SelectQuery {
 	if s.Region != "" {
 		q = q.Where("region = ?", s.Region)
 	}
+	if s.Regions != nil {
+		q = q.Where("region IN (?)", bun.In(s.Regions))
+	}
 	if s.Company != 0 {
 		q = q.Where("company = ?", s.Company)
 	}
