@@ -32,6 +32,7 @@ func serverCommand() *cobra.Command {
 		gateway  string
 		within   string
 		dns      []string
+		proxies  []string
 		logLevel string
 	)
 	cmd := &cobra.Command{
@@ -79,6 +80,13 @@ and networks run on without it.`,
 				}
 				cfg.DNS = append(cfg.DNS, a)
 			}
+			for _, p := range proxies {
+				network, err := netip.ParsePrefix(p)
+				if err != nil {
+					return fmt.Errorf("--trusted-proxy: %w", err)
+				}
+				cfg.Proxies = append(cfg.Proxies, network.Masked())
+			}
 			if cfg.Listener, err = passedSocket(listenFD); err != nil {
 				return err
 			}
@@ -107,6 +115,7 @@ and networks run on without it.`,
 	f.StringVar(&within, "segment-range", "", "FIRST-LAST of the segment's addresses to hand out (default: all but its ends and the router)")
 	f.StringVar(&cfg.Segment.Network, "segment-network", "provider", "provider network of the segment, as in the hosts' bridge mappings")
 	f.StringSliceVar(&dns, "dns", nil, "DNS servers for guests")
+	f.StringSliceVar(&proxies, "trusted-proxy", nil, "networks of reverse proxies whose X-Forwarded-For, -Proto and -Host are believed")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error; info logs every call")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd

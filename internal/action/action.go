@@ -170,8 +170,9 @@ type Caller struct {
 	Locked  bool // account not activated yet: 20002
 	// TenantFrozen: the tenant is frozen: 27004.
 	TenantFrozen bool
-	// Session is the id of the session that the call came by; empty: it was signed.
+	// Session is the id of the session that the call came by, or Key the public key that signed it.
 	Session string
+	Key     string
 }
 
 // OfRegions tells an administrator of some regions from one of the whole platform.
@@ -269,7 +270,8 @@ func WithCall(ctx context.Context, c *Call) context.Context {
 type Credential struct {
 	Caller
 	PrivateKey string
-	Disabled   bool // key disabled or expired: 109
+	Disabled   bool  // 109
+	Expires    int64 // unix microseconds, from when on it is refused (109); 0: never
 }
 
 // Authenticator is fulfilled by identity.

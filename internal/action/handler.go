@@ -385,13 +385,14 @@ func (h *Handler) signature(ctx context.Context, c *Call, p params, key string) 
 		private = credential.PrivateKey
 	}
 	valid := p.verify(given, private)
-	if !valid || credential == nil || credential.PrivateKey == "" || credential.Disabled {
+	if !valid || credential == nil || credential.PrivateKey == "" || credential.Disabled || credential.Expires != 0 && c.Received.UnixMicro() >= credential.Expires {
 		if !h.limits.fail(c.ClientIP) {
 			return retcode.TooManyRequests.Errorf("an address may send %d wrong signatures a second", int(h.limits.FailureRate))
 		}
 		return retcode.InvalidSignature.Errorf("check PublicKey and how Signature is computed")
 	}
 	c.Caller = credential.Caller
+	c.Caller.Key = key
 	return nil
 }
 

@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+	"github.com/lingyun-cloud/lingyun/internal/mail"
 	"github.com/lingyun-cloud/lingyun/internal/pki"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 	"github.com/lingyun-cloud/lingyun/internal/simulate"
@@ -98,8 +101,13 @@ type Config struct {
 	Limits action.Limits
 	// SweepEvery is how often the engine looks for operations that nobody started; 1 s when 0.
 	SweepEvery time.Duration
-	// PasswordCost is for tests.
+	// Proxies are the networks of reverse proxies whose X-Forwarded headers are believed.
+	Proxies []netip.Prefix
+	// MailRoots are who may certify the mail server; nil: the system's.
+	MailRoots *x509.CertPool
+	// PasswordCost and ProofBits are for tests.
 	PasswordCost *argon2id.Params
+	ProofBits    int
 }
 
 // Controller is one running controller.
@@ -111,6 +119,7 @@ type Controller struct {
 	Engine    *workflow.Engine
 	Simulator *simulate.Cloud // nil in a real cloud
 	Fabric    fabric.Fabric
+	Mail      *mail.Service
 	Identity  *identity.Service
 	Catalog   *catalog.Service
 	Audit     *audit.Service
@@ -207,7 +216,9 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	}
 	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.Audit.Accepted, OnEnd: c.Audit.Ended,
 		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
-	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, PasswordCost: cfg.PasswordCost})
+	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailConfig, Roots: cfg.MailRoots})
+	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
+		Setting: c.Catalog.Setting, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
 	c.Identity.OnTenant(c.Catalog.Furnish)
 	c.Catalog.OnTenants(c.Identity.CheckTenant)
 
@@ -260,18 +271,43 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	actions := c.Actions()
 	c.Audit.Know(actions)
 	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Auditor: c.Audit,
-		Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
+		Session: c.Identity.Session, Admit: c.Identity.Admit, Proxies: cfg.Proxies, Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
 	return nil
 }
 
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
-	for _, room := range []interface{ Actions() []action.Action }{c.Catalog, c.Audit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
+	for _, room := range []interface{ Actions() []action.Action }{c.Identity, c.Catalog, c.Audit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
 		all = append(all, room.Actions()...)
 	}
 	return all
 }
+
+// mailConfig reads the mail server's settings.
+func (c *Controller) mailConfig(ctx context.Context) (m mail.Config, err error) {
+	m.Port = defaultMailPort
+	for name, set := range map[string]func(string){
+		"mail.Host":     func(v string) { m.Host = v },
+		"mail.Port":     func(v string) { m.Port, err = strconv.Atoi(v) },
+		"mail.SSL":      func(v string) { m.SSL = v == "true" },
+		"mail.Sender":   func(v string) { m.Sender = v },
+		"mail.Password": func(v string) { m.Password = v },
+		"mail.Prefix":   func(v string) { m.Prefix = v },
+	} {
+		v, err := c.Catalog.Setting(ctx, name)
+		if err != nil {
+			return m, err
+		}
+		if v != "" {
+			set(v)
+		}
+	}
+	return m, err
+}
+
+// defaultMailPort is that of SMTP over TLS as the product has it.
+const defaultMailPort = 994
 
 // gate asks the products that guard the way of every request.
 type gate struct{ c *Controller }
@@ -369,7 +405,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer cancel()
 	var loops sync.WaitGroup
 	for _, run := range []func(context.Context){
-		c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run,
+		c.Mail.Run, c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run,
+		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
+		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,
 		clock.NewLoop(c.Clock, "tags", time.Hour, c.Tags.Sweep).Run,
 		clock.NewLoop(c.Clock, "own certificates", 12*time.Hour, c.renewOwn).Run,

@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net/mail"
+	netmail "net/mail"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/mail"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 )
@@ -27,13 +30,16 @@ const AdminCompany int64 = 200000231
 
 // States of tenants and accounts.
 const (
-	InUse  = "AVAILABLE"
-	Frozen = "FREEZE" // cannot log in or call; resources keep running
+	InUse   = "AVAILABLE"
+	Frozen  = "FREEZE"  // cannot log in or call; resources keep running
+	locked  = "LOCKED"  // an account whose owner has not followed the link of the activation mail
+	deleted = "DELETED" // a tenant of the past, whose name bills and the log still know
 )
 
 // Kinds of accounts.
 const (
 	main          = "main"          // of a tenant: may do everything in it
+	sub           = "sub"           // of a tenant: may do what its roles grant
 	administrator = "administrator" // of the platform
 )
 
@@ -70,6 +76,15 @@ type NewTenant struct {
 // TenantHook furnishes a tenant in the transaction that creates it.
 type TenantHook func(ctx context.Context, tx bun.Tx, company int64, region string) error
 
+// Mail is what identity needs of the mail room.
+type Mail interface {
+	Enqueue(ctx context.Context, tx bun.Tx, m mail.Message, lasts time.Duration) error
+	Kick()
+	Config(ctx context.Context) (mail.Config, error)
+	Check(ctx context.Context, address string) error
+	Send(ctx context.Context, c mail.Config, m mail.Message) (string, error)
+}
+
 // Deps of the service.
 type Deps struct {
 	DB     *database.DB
@@ -77,6 +92,13 @@ type Deps struct {
 	Secret *secret.Key
 	// PasswordCost is RFC 9106's second recommendation when nil.
 	PasswordCost *argon2id.Params
+	// ProofBits is how many bits a proof of work must have at least; 18 when 0.
+	ProofBits int
+	// Mail sends codes and links; Console is the address that links begin with.
+	Mail    Mail
+	Console string
+	// Setting reads the configuration that Policy is made of; "" when unset. nil: all defaults.
+	Setting func(ctx context.Context, name string) (string, error)
 }
 
 // Keys and tenants in the caches, and how long one is believed before the database is asked again: the
@@ -99,9 +121,15 @@ type cachedTenant struct {
 // Service is identity: it fulfils action.Authenticator.
 type Service struct {
 	Deps
-	hooks []TenantHook
-	keys  *lru.Cache[string, cachedKey]
-	known *lru.Cache[int64, cachedTenant]
+	hooks    []TenantHook
+	keys     *lru.Cache[string, cachedKey]
+	known    *lru.Cache[int64, cachedTenant]
+	sessions *lru.Cache[string, *liveSession]
+	// changes counts what was changed of accounts and tenants: what was read before is not cached after.
+	changes atomic.Int64
+	policy  atomic.Pointer[cachedPolicy]
+	guard   *guard
+	keyUses uses
 }
 
 // New prepares the service; hooks are added before Bootstrap.
@@ -112,7 +140,26 @@ func New(d Deps) *Service {
 	// New fails only for a size below 1.
 	keys, _ := lru.New[string, cachedKey](cached)
 	known, _ := lru.New[int64, cachedTenant](cached)
-	return &Service{Deps: d, keys: keys, known: known}
+	sessions, _ := lru.New[string, *liveSession](cached)
+	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, guard: newGuard(d.Clock.Now, d.ProofBits),
+		keyUses: uses{last: map[string]use{}}}
+}
+
+// Forget drops what is cached of accounts, tenants and the configuration. Everything that changes them calls
+// it after its commit, so that callers feel the change at once.
+func (s *Service) Forget() {
+	s.changes.Add(1)
+	s.keys.Purge()
+	s.known.Purge()
+	s.sessions.Purge()
+	s.policy.Store(nil)
+}
+
+// change runs a transaction that changes accounts or tenants.
+func (s *Service) change(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	err := s.DB.Transact(ctx, fn)
+	s.Forget()
+	return err
 }
 
 // OnTenant adds a hook that furnishes every new tenant (default VPC, ...).
@@ -123,13 +170,23 @@ func (s *Service) Key(ctx context.Context, publicKey string) (*action.Credential
 	if k, ok := s.keys.Get(publicKey); ok && time.Since(k.read) < believed {
 		return k.credential, nil
 	}
+	since := s.changes.Load()
 	c, err := s.readKey(ctx, publicKey)
 	if err != nil || c == nil {
 		return nil, err
 	}
-	s.keys.Add(publicKey, cachedKey{c, time.Now()})
+	if s.changes.Load() == since {
+		s.keys.Add(publicKey, cachedKey{c, time.Now()})
+	}
 	return c, nil
 }
+
+// Actions of identity.
+func (s *Service) Actions() []action.Action {
+	return slices.Concat(s.loginActions(), s.keyActions())
+}
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
 // CheckTenant refuses the id of a tenant that does not exist (27001).
 func (s *Service) CheckTenant(ctx context.Context, company int64) error {
@@ -177,16 +234,25 @@ func (s *Service) newCredentials(n NewTenant) (*Credentials, error) {
 	if l := utf8.RuneCountInString(n.Name); l < 1 || l > 50 {
 		return nil, retcode.InvalidParameter.Errorf("the name of a tenant has 1 to 50 characters, not %d", l)
 	}
-	if a, err := mail.ParseAddress(n.Email); err != nil || a.Address != n.Email || len(n.Email) > 254 {
-		return nil, retcode.InvalidEmail.Errorf("%q is no e-mail address", n.Email)
+	email, err := address(n.Email)
+	if err != nil {
+		return nil, err
 	}
 	return &Credentials{
 		Region:     n.Region,
-		Email:      strings.ToLower(n.Email),
+		Email:      email,
 		Password:   password(),
 		PublicKey:  rand.Text() + rand.Text(), // 260 random bits, letters and digits
 		PrivateKey: rand.Text() + rand.Text(),
 	}, nil
+}
+
+// address checks an e-mail address and spells it as login names are spelled. InvalidEmail (27006).
+func address(text string) (string, error) {
+	if a, err := netmail.ParseAddress(text); err != nil || a.Address != text || len(text) > 254 {
+		return "", retcode.InvalidEmail.Errorf("%q is no e-mail address", text)
+	}
+	return strings.ToLower(text), nil
 }
 
 // create writes the tenant with the given credentials, and their ids into c.
@@ -195,50 +261,77 @@ func (s *Service) create(ctx context.Context, n NewTenant, c *Credentials) error
 	if err != nil {
 		return err
 	}
-	kind := main
+	row := &account{Name: n.Name, Email: c.Email, Kind: main, State: InUse, Language: retcode.Chinese, PasswordHash: hash}
 	if n.Admin {
-		kind = administrator
+		row.Kind, row.Level = administrator, levelSystem
 	}
-	// Two creations may take the same next id; the second starts again.
-	for attempt := 0; ; attempt++ {
-		err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-			if taken, err := tx.NewSelect().Model((*account)(nil)).Where("email = ?", c.Email).Exists(ctx); err != nil {
-				return err
-			} else if taken {
-				return retcode.TenantEmailExists.Errorf("%s is registered already", c.Email)
-			}
-			c.Company = n.ID
-			if c.Company == 0 {
-				if c.Company, err = next(ctx, tx, (*tenant)(nil)); err != nil {
-					return err
-				}
-			}
-			if c.Account, err = next(ctx, tx, (*account)(nil)); err != nil {
-				return err
-			}
-			now := s.Clock.Micros()
-			if _, err := tx.NewInsert().Model(&tenant{ID: c.Company, Name: n.Name, State: InUse, CreatedAt: now, UpdatedAt: now}).Exec(ctx); err != nil {
-				return err
-			}
-			if _, err := tx.NewInsert().Model(&account{ID: c.Account, Company: c.Company, Name: n.Name, Email: c.Email, Kind: kind, State: InUse,
-				PasswordHash: hash, CreatedAt: now, UpdatedAt: now}).Exec(ctx); err != nil {
-				return err
-			}
-			if _, err := tx.NewInsert().Model(&keyPair{PublicKey: c.PublicKey, Account: c.Account,
-				PrivateKey: s.Secret.Seal([]byte(c.PrivateKey), keyContext(c.PublicKey)), CreatedAt: now, UpdatedAt: now}).Exec(ctx); err != nil {
-				return err
-			}
-			for _, hook := range s.hooks {
-				if err := hook(ctx, tx, c.Company, n.Region); err != nil {
-					return fmt.Errorf("furnishing tenant %d: %w", c.Company, err)
-				}
-			}
-			return nil
-		})
-		if err == nil || attempt == 10 || !database.IsUnique(err) {
+	return s.change(ctx, func(ctx context.Context, tx bun.Tx) error {
+		row.ID = 0
+		if err := s.addTenant(ctx, tx, &tenant{ID: n.ID, Name: n.Name, State: InUse}, row, []string{n.Region}); err != nil {
 			return err
 		}
+		c.Company, c.Account = row.Company, row.ID
+		return s.addKey(ctx, tx, &keyPair{PublicKey: c.PublicKey, PrivateKey: c.PrivateKey, Account: row.ID, IsDefault: true})
+	})
+}
+
+// addTenant writes a tenant with its main account and furnishes it in the regions that it is granted.
+func (s *Service) addTenant(ctx context.Context, tx bun.Tx, t *tenant, a *account, regions []string) error {
+	if err := free(ctx, tx, a.Email, retcode.TenantEmailExists); err != nil {
+		return err
 	}
+	now := s.Clock.Micros()
+	if t.ID == 0 {
+		id, err := next(ctx, tx, "tenant")
+		if err != nil {
+			return err
+		}
+		t.ID = id
+	} else if _, err := tx.NewRaw(`UPDATE identity_counter SET value = ? WHERE name = 'tenant' AND value < ?`, t.ID, t.ID).Exec(ctx); err != nil {
+		return err
+	}
+	t.CreatedAt, t.UpdatedAt = now, now
+	if _, err := tx.NewInsert().Model(t).Exec(ctx); err != nil {
+		return err
+	}
+	a.Company = t.ID
+	if err := s.addAccount(ctx, tx, a); err != nil {
+		return err
+	}
+	for _, region := range regions {
+		if _, err := tx.NewRaw(`INSERT INTO tenant_region (company, region, granted, created_at) VALUES (?, ?, ?, ?)`, t.ID, region, true, now).Exec(ctx); err != nil {
+			return err
+		}
+		for _, hook := range s.hooks {
+			if err := hook(ctx, tx, t.ID, region); err != nil {
+				return fmt.Errorf("furnishing tenant %d: %w", t.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// addAccount gives an account its id and writes it. The e-mail must have been found free.
+func (s *Service) addAccount(ctx context.Context, tx bun.Tx, a *account) (err error) {
+	if a.ID, err = next(ctx, tx, "account"); err != nil {
+		return err
+	}
+	a.CreatedAt = s.Clock.Micros()
+	a.UpdatedAt, a.PasswordAt = a.CreatedAt, a.CreatedAt
+	_, err = tx.NewInsert().Model(a).Exec(ctx)
+	return err
+}
+
+// free refuses an e-mail that an account has, with the given code.
+func free(ctx context.Context, tx bun.Tx, email string, taken retcode.Code) error {
+	found, err := tx.NewSelect().Model((*account)(nil)).Where("email = ?", email).Exists(ctx)
+	if err != nil {
+		return err
+	}
+	if found {
+		return taken.Errorf("%s is registered already", email)
+	}
+	return nil
 }
 
 // password makes one that every rule of the product accepts: 20 characters of three classes.

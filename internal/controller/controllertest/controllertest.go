@@ -5,6 +5,7 @@ package controllertest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -55,13 +56,20 @@ type Cloud struct {
 	tenants int
 }
 
-// Client calls the endpoint with the keys of one account.
+// Client calls the endpoint with the keys of one account, or with a session when Token is set.
 type Client struct {
 	URL        string
 	Company    int64
+	Account    int64
 	Email      string
+	Password   string
 	PublicKey  string
 	PrivateKey string
+	// Token of a session; Open: no credential at all.
+	Token string
+	Open  bool
+	// Header is sent with every call.
+	Header map[string]string
 }
 
 // P are the parameters of a call, by name as on the wire ("VMIDs.0"). Values: string, int, int64, bool,
@@ -97,7 +105,7 @@ func Start(t testing.TB, o Options) *Cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := controller.Config{Dir: o.Dir, DB: o.DB, Listener: l, Simulate: o.Hosts, PasswordCost: weak,
+	cfg := controller.Config{Dir: o.Dir, DB: o.DB, Listener: l, Simulate: o.Hosts, PasswordCost: weak, ProofBits: 4,
 		Host: simulate.Options{CPUs: o.CPUs, MemoryMiB: o.MemoryMiB, DiskGB: o.DiskGB}}
 	if o.Configure != nil {
 		o.Configure(&cfg)
@@ -168,7 +176,31 @@ func (c *Cloud) NewTenant(t testing.TB) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Client{URL: c.URL, Company: k.Company, Email: k.Email, PublicKey: k.PublicKey, PrivateKey: k.PrivateKey}
+	return &Client{URL: c.URL, Company: k.Company, Account: k.Account, Email: k.Email, Password: k.Password, PublicKey: k.PublicKey, PrivateKey: k.PrivateKey}
+}
+
+// Anybody returns a client without a credential.
+func (c *Cloud) Anybody() *Client { return &Client{URL: c.URL, Open: true} }
+
+// Login are the parameters of LoginByPassword, which go with the header X-Auth-Method: plain.
+func Login(email, password string) P {
+	return P{"Email": email, "Password": base64.StdEncoding.EncodeToString([]byte(password))}
+}
+
+// Plain is the header that LoginByPassword wants.
+var Plain = map[string]string{"X-Auth-Method": "plain"}
+
+// Session logs an account in and returns a client of its session.
+func (c *Cloud) Session(t testing.TB, email, password string) *Client {
+	t.Helper()
+	door := c.Anybody()
+	door.Header = Plain
+	r := door.Must(t, "LoginByPassword", Login(email, password))
+	token := r.String("SSOToken")
+	if token == "" {
+		t.Fatalf("the login of %s wants another factor: %v", email, r.Body)
+	}
+	return &Client{URL: c.URL, Company: int64(r.Int("CompanyID")), Account: int64(r.Int("MemberID")), Email: email, Password: password, Token: token}
 }
 
 // Values makes the parameters of a call as they are sent, but for the keys and the signature.
@@ -210,18 +242,30 @@ func (c *Client) Try(values map[string]string) (Response, error) {
 	for k, v := range values {
 		form.Set(k, v)
 	}
-	form.Set("PublicKey", c.PublicKey)
-	flat := map[string]string{}
-	for k := range form {
-		flat[k] = form.Get(k)
+	switch {
+	case c.Open:
+	case c.Token != "":
+		form.Set("ssotoken", c.Token)
+	default:
+		form.Set("PublicKey", c.PublicKey)
+		flat := map[string]string{}
+		for k := range form {
+			flat[k] = form.Get(k)
+		}
+		form.Set("Signature", action.Sign(flat, c.PrivateKey))
 	}
-	form.Set("Signature", action.Sign(flat, c.PrivateKey))
 	q, err := http.NewRequest(http.MethodPost, c.URL, strings.NewReader(form.Encode()))
 	if err != nil {
 		return Response{}, err
 	}
 	q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	q.Header.Set("Accept-Language", "en")
+	if c.Token != "" {
+		q.Header.Set("Referer", strings.TrimSuffix(c.URL, "/api")+"/")
+	}
+	for name, v := range c.Header {
+		q.Header.Set(name, v)
+	}
 	answer, err := http.DefaultClient.Do(q)
 	if err != nil {
 		return Response{}, err
