@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -24,7 +25,25 @@ const commandTimeout = 8 * time.Second
 func run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
+	return runWith(ctx, nil, program, args...)
+}
+
+// runWith is run as long as the context lasts. The child reads input, when there is any, from descriptor 3: what must
+// be in no argument list, environment or file.
+func runWith(ctx context.Context, input []byte, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
+	if input != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("host: %w", err)
+		}
+		defer r.Close()
+		cmd.ExtraFiles = []*os.File{r}
+		_, err = w.Write(input) // at most a pipe's buffer: a passphrase
+		if err := errors.Join(err, w.Close()); err != nil {
+			return nil, fmt.Errorf("host: %w", err)
+		}
+	}
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

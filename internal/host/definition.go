@@ -23,7 +23,7 @@ import (
 const (
 	maxCPUs      = 512
 	maxMemoryMiB = 16 << 20 // 16 TiB
-	maxDisks     = 24       // vda ... vdx; vdz is the seed
+	maxDisks     = 25       // vda ... vdy; vdz is the seed
 	maxNICs      = 16
 	// rootPorts are the PCIe slots a guest is born with: what it has and what is plugged in later.
 	rootPorts = 20
@@ -34,7 +34,7 @@ const (
 )
 
 var (
-	validTarget = regexp.MustCompile(`^vd[a-x]$`)
+	validTarget = regexp.MustCompile(`^vd[a-y]$`)
 	guestAgent  = "org.qemu.guest_agent.0"
 )
 
@@ -76,6 +76,12 @@ func checkSpec(s *pb.DomainSpec) error {
 			return bad("disk target %q", d.Target)
 		}
 		targets[d.Target] = true
+		if len(d.Secret) > maxSecret {
+			return bad("a passphrase of %d bytes", len(d.Secret))
+		}
+		if t := d.Limits; t != nil && (t.TotalIops > 0 && t.ReadIops+t.WriteIops > 0 || t.TotalBytes > 0 && t.ReadBytes+t.WriteBytes > 0) {
+			return bad("disk %s is limited in total and in parts", d.Target)
+		}
 	}
 	for _, c := range s.Cdroms {
 		if !slices.Contains(cdromSlots, c.Slot) || targets[c.Slot] {
@@ -164,18 +170,18 @@ func (h *Host) specDigest(s *pb.DomainSpec, datapath string) (string, error) {
 	s = proto.CloneOf(s)
 	s.Power = pb.Power_POWER_UNSPECIFIED
 	s.RestartSerial = 0
+	for _, d := range s.Disks {
+		if len(d.Secret) > 0 {
+			d.Secret = []byte{1} // the digest is kept where others read it
+		}
+	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(s)
 	if err != nil {
 		return "", err
 	}
 	// A changed way of defining makes every domain be defined anew with its next call.
-	sum := sha256.Sum256(append(b, "|4|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
+	sum := sha256.Sum256(append(b, "|6|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
 	return hex.EncodeToString(sum[:]), nil
-}
-
-// disk is a volume as the definition needs it.
-type disk struct {
-	path, backing, backingFormat string
 }
 
 // settings are what a definition needs beside the specification.
@@ -183,14 +189,12 @@ type settings struct {
 	virtType string
 	datapath string
 	bridge   string
-	// diskCache is none, or writeback where the file system knows no direct access.
-	diskCache string
-	seed      string // path; empty: none
-	console   string // path
-	disks     []disk // as DomainSpec.Disks
-	cdroms    []libvirtxml.DomainDisk
-	marker    marker
-	previous  *libvirtxml.Domain // the definition to be replaced; nil: none
+	seed     string // path; empty: none
+	console  string // path
+	disks    []libvirtxml.DomainDisk
+	cdroms   []libvirtxml.DomainDisk
+	marker   marker
+	previous *libvirtxml.Domain // the definition to be replaced; nil: none
 }
 
 // define builds the whole definition of a domain.
@@ -242,9 +246,7 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 		index := uint(i + 1)
 		d.Controllers = append(d.Controllers, libvirtxml.DomainController{Type: "pci", Model: "pcie-root-port", Index: &index})
 	}
-	for i, disk := range s.Disks {
-		d.Disks = append(d.Disks, volumeDisk(disk, set.disks[i], set.diskCache))
-	}
+	d.Disks = append(d.Disks, set.disks...)
 	if set.seed != "" {
 		d.Disks = append(d.Disks, seedDisk(set.seed))
 	}
@@ -283,29 +285,6 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 // unlabelled keeps libvirt from handing the file to the guest's user: golden images stay the agent's.
 func unlabelled() []libvirtxml.DomainDeviceSecLabel {
 	return []libvirtxml.DomainDeviceSecLabel{{Model: "dac", Relabel: "no"}}
-}
-
-func volumeDisk(spec *pb.DomainDisk, at disk, cache string) libvirtxml.DomainDisk {
-	out := libvirtxml.DomainDisk{
-		Device: "disk",
-		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "qcow2", Cache: cache, IO: "threads", Discard: "unmap", DetectZeros: "unmap"},
-		Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: at.path}},
-		// Said, never probed: what a guest writes cannot make QEMU open another file.
-		BackingStore: &libvirtxml.DomainDiskBackingStore{},
-		Target:       &libvirtxml.DomainDiskTarget{Dev: spec.Target, Bus: "virtio"},
-		Serial:       diskSerial(spec.VolumeId),
-	}
-	if at.backing != "" {
-		out.BackingStore = &libvirtxml.DomainDiskBackingStore{
-			Format:       &libvirtxml.DomainDiskFormat{Type: at.backingFormat},
-			Source:       &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: at.backing, SecLabel: unlabelled()}},
-			BackingStore: &libvirtxml.DomainDiskBackingStore{},
-		}
-	}
-	if spec.BootOrder > 0 {
-		out.Boot = &libvirtxml.DomainDeviceBoot{Order: uint(spec.BootOrder)}
-	}
-	return out
 }
 
 // diskSerial is what the guest sees under /dev/disk/by-id: virtio has room for 20 characters.

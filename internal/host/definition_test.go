@@ -54,11 +54,11 @@ func sample() *pb.DomainSpec {
 
 func sampleSettings(virtType, datapath string) settings {
 	return settings{
-		virtType: virtType, datapath: datapath, bridge: "br-int", diskCache: "none",
+		virtType: virtType, datapath: datapath, bridge: "br-int",
 		seed: "/data/seeds/vm-abcdefghijklmn.iso", console: "/data/consoles/vm-abcdefghijklmn.log",
-		disks: []disk{
-			{path: "/data/volumes/disk-aaaaaaaaaaaaaa.qcow2", backing: "/data/images/0123.qcow2", backingFormat: "qcow2"},
-			{path: "/data/volumes/disk-bbbbbbbbbbbbbb.qcow2"},
+		disks: []libvirtxml.DomainDisk{
+			volumeDisk(sample().Disks[0], fileDisk("/data/volumes/disk-aaaaaaaaaaaaaa.qcow2", "qcow2", "/data/images/0123.qcow2"), "none"),
+			volumeDisk(sample().Disks[1], fileDisk("/data/volumes/disk-bbbbbbbbbbbbbb.qcow2", "qcow2", ""), "none"),
 		},
 		marker: marker{ID: "vm-abcdefghijklmn", Generation: 3, Restart: 1, Spec: "5bec"},
 	}
@@ -121,6 +121,9 @@ func TestHardwareStays(t *testing.T) {
 	spec.Disks[0].Target, spec.Disks[1].Target = "vdc", "vda" // the second takes the first's place
 	set := sampleSettings(VirtQEMU, DatapathNetdev)
 	set.previous = old
+	for i, d := range spec.Disks {
+		set.disks[i].Target.Dev = d.Target
+	}
 	x, err := define(spec, set)
 	if err != nil {
 		t.Fatal(err)

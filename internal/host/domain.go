@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	libvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -41,6 +40,9 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 			return nil, err
 		} else if on {
 			if err := h.plugCompute(l, d, spec); err != nil {
+				return nil, err
+			}
+			if err := h.plugDisks(ctx, l, d, spec); err != nil {
 				return nil, err
 			}
 		}
@@ -104,11 +106,14 @@ func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainS
 	if d != nil && d.marker.Spec == digest {
 		d.marker.Generation = max(d.marker.Generation, generation)
 		if _, err := os.Stat(h.seedPath(spec.Id)); spec.Seed == nil || err == nil {
+			if err := h.teachSecrets(l, spec); err != nil {
+				return nil, err
+			}
 			return d, h.save(l, d)
 		}
 	}
 	set := settings{
-		virtType: h.virtType, datapath: datapath, bridge: h.conf.Bridge, diskCache: h.diskCache,
+		virtType: h.virtType, datapath: datapath, bridge: h.conf.Bridge,
 		console: h.consolePath(spec.Id), previous: previous,
 	}
 	if d != nil {
@@ -118,12 +123,8 @@ func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainS
 	}
 	set.marker.Spec = digest
 	set.marker.Generation = max(set.marker.Generation, generation)
-	for _, disk := range spec.Disks {
-		at, err := h.diskAt(disk.VolumeId)
-		if err != nil {
-			return nil, err
-		}
-		set.disks = append(set.disks, at)
+	if set.disks, err = h.domainDisks(ctx, l, spec); err != nil {
+		return nil, err
 	}
 	if set.cdroms, err = h.cdroms(spec); err != nil {
 		return nil, err
@@ -155,24 +156,6 @@ func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainS
 		return nil, err
 	}
 	return &domain{dom, &m, saved}, nil
-}
-
-// diskAt finds a volume and the image below it.
-func (h *Host) diskAt(id string) (disk, error) {
-	_, head, err := h.volume(id)
-	if err != nil {
-		return disk{}, err
-	}
-	at := disk{path: h.volumePath(id), backing: head.backing}
-	if head.backing == "" {
-		return at, nil
-	}
-	// We wrote that header: it names an image of ours, whose name ends in its format.
-	if filepath.Dir(head.backing) != filepath.Join(h.conf.Dir, "images") {
-		return disk{}, fmt.Errorf("host: volume %s leans on a file that is no image", id)
-	}
-	at.backingFormat = strings.TrimPrefix(filepath.Ext(head.backing), ".")
-	return at, nil
 }
 
 // save writes the marker into the stored definition when it changed.
@@ -316,8 +299,10 @@ func (h *Host) describe(l *libvirt.Libvirt, dom libvirt.Domain) (*pb.Domain, err
 		if live, err := domainXML(l, dom, 0); err == nil {
 			out.AgentConnected = agentConnected(live)
 			out.Cpus, out.MemoryMib = liveCPUs(live), liveMemory(live)
+			x = live
 		}
 	}
+	out.Volumes = h.openVolumes(x)
 	return out, nil
 }
 

@@ -45,26 +45,21 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 		if e, ok := h.exports.Load(r.Id); ok {
 			return e.(*export).now(), nil
 		}
-		v, _, err := h.volume(r.VolumeId)
+		v, err := h.volumes.look(ctx, r.VolumeId)
 		if err != nil {
 			return nil, err
 		}
-		l, err := h.virt.get(ctx)
-		if err != nil {
+		if v.encrypted || v.raw {
+			return nil, fmt.Errorf("%w: volume %s is encrypted or shared", hostlink.ErrInvalid, r.VolumeId)
+		}
+		if err := h.idle(ctx, r.VolumeId); err != nil {
 			return nil, err
 		}
-		user, err := h.userOf(l, r.VolumeId)
-		if err != nil {
-			return nil, err
-		}
-		if user != nil {
-			return nil, fmt.Errorf("%w: volume %s is used by %s, which runs", hostlink.ErrInvalid, r.VolumeId, user.dom.Name)
-		}
-		if err := h.needSpace(int64(v.AllocatedBytes)); err != nil {
+		if err := h.needSpace(int64(v.allocated)); err != nil {
 			return nil, err
 		}
 		work, cancel := context.WithCancel(h.ctx)
-		e := &export{state: &pb.Export{Id: r.Id, State: pb.ExportState_EXPORT_STATE_RUNNING, VirtualBytes: v.SizeBytes},
+		e := &export{state: &pb.Export{Id: r.Id, State: pb.ExportState_EXPORT_STATE_RUNNING, VirtualBytes: v.size},
 			cancel: cancel, ended: make(chan struct{})}
 		h.exports.Store(r.Id, e)
 		h.done.Go(func() {

@@ -209,12 +209,12 @@ func (h *Host) List(ctx context.Context, _ *pb.ListRequest) (*pb.ListResponse, e
 	if out.Domains, err = h.states(l); err != nil {
 		return nil, err
 	}
-	ids, err := h.volumeIDs()
+	ids, err := h.volumes.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		if v, _, err := h.volume(id); err == nil { // else it went away meanwhile
+		if v, err := h.describeVolume(ctx, id); err == nil { // else it went away meanwhile
 			out.Volumes = append(out.Volumes, v)
 		}
 	}

@@ -82,12 +82,15 @@ type Host struct {
 	exports sync.Map // image id -> *export
 
 	mu        sync.Mutex
-	tasks     map[string]*task     // shutdowns and restarts under way, by domain id
-	terminals map[string]*terminal // open serial consoles, by domain id
-	virtType  string               // probed
-	datapath  string               // probed
+	tasks     map[string]*task       // shutdowns and restarts under way, by domain id
+	terminals map[string]*terminal   // open serial consoles, by domain id
+	work      map[string]*volumeWork // by volume id
+	virtType  string                 // probed
+	datapath  string                 // probed
 	health    healthCache
 
+	volumes driver
+	// diskCache is none, or writeback where the file system knows no direct access.
 	diskCache    string
 	deliverAfter time.Duration
 
@@ -168,6 +171,8 @@ func New(conf Config) (*Host, error) {
 		events:       newBroadcast(),
 		tasks:        map[string]*task{},
 		terminals:    map[string]*terminal{},
+		work:         map[string]*volumeWork{},
+		volumes:      &directory{dir: filepath.Join(dir, "volumes"), images: filepath.Join(dir, "images"), stretch: keyStretch},
 		virtType:     conf.VirtType,
 		datapath:     conf.Datapath,
 		deliverAfter: deliverAfter,

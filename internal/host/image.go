@@ -161,7 +161,7 @@ func (h *Host) RemoveImage(ctx context.Context, r *pb.RemoveImageRequest) (*pb.R
 	if err != nil {
 		return &pb.RemoveImageResponse{}, nil
 	}
-	ids, err := h.volumeIDs()
+	ids, err := h.volumes.list(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -182,6 +182,9 @@ func (h *Host) resume(l *libvirt.Libvirt, dom libvirt.Domain) {
 		return
 	}
 	on, err := active(l, d.dom)
+	if err == nil && on {
+		h.thawLater(l, d.dom)
+	}
 	switch {
 	case err != nil:
 	case d.marker.Restarting > d.marker.Restart:

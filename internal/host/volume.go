@@ -2,15 +2,10 @@ package host
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
+	"slices"
 
 	libvirt "github.com/digitalocean/go-libvirt"
 
@@ -18,98 +13,87 @@ import (
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 )
 
-// maxVolume bounds a volume's virtual size: 64 TiB.
-const maxVolume = 64 << 40
+const (
+	// maxVolume bounds a volume's virtual size: 64 TiB.
+	maxVolume = 64 << 40
+	// maxSecret bounds a passphrase, in bytes: it goes through a pipe in one piece.
+	maxSecret = 1024
+)
 
+// volumePath is the file of a volume of the directory.
 func (h *Host) volumePath(id string) string {
-	return filepath.Join(h.conf.Dir, "volumes", id+".qcow2")
+	return (&directory{dir: filepath.Join(h.conf.Dir, "volumes")}).path(id)
 }
 
-func (h *Host) volumeIDs() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(h.conf.Dir, "volumes"))
+// describeVolume tells what there is; ErrNotFound when it is not here.
+func (h *Host) describeVolume(ctx context.Context, id string) (*pb.Volume, error) {
+	v, err := h.volumes.look(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("host: %w", err)
+		return nil, err
 	}
-	var ids []string
-	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".qcow2"); ok && validID.MatchString(id) {
-			ids = append(ids, id)
+	return &pb.Volume{Id: id, SizeBytes: v.size, AllocatedBytes: v.allocated, Generation: h.fence.generation(id), Snapshots: v.snapshots}, nil
+}
+
+// secretOf is the passphrase of a specification: nil when it has none.
+func secretOf(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+func checkVolume(spec *pb.VolumeSpec) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", hostlink.ErrInvalid, fmt.Sprintf(format, args...))
+	}
+	if err := checkID("volume", spec.GetId()); err != nil {
+		return err
+	}
+	copied := spec.SourceVolume != ""
+	if spec.SizeBytes > maxVolume || spec.SizeBytes%512 != 0 || spec.SizeBytes == 0 && spec.ImageDigest == "" {
+		return bad("a volume of %d bytes", spec.SizeBytes)
+	}
+	if len(spec.Secret) > maxSecret {
+		return bad("a passphrase of %d bytes", len(spec.Secret))
+	}
+	if spec.Raw && spec.ImageDigest != "" {
+		return bad("a volume that guests share starts empty")
+	}
+	if copied {
+		if err := checkID("volume", spec.SourceVolume); err != nil {
+			return err
+		}
+		if spec.SourceVolume == spec.Id {
+			return bad("volume %s as a copy of itself", spec.Id)
 		}
 	}
-	return ids, nil
-}
-
-// header is what we read of a qcow2 file that we made ourselves: guests write
-// inside it, never over its header.
-type header struct {
-	size    uint64
-	backing string
-}
-
-// readHeader reads the fields of the qcow2 specification: magic at 0, backing file name's offset at 8
-// and length at 16, virtual size at 24, all big-endian.
-func readHeader(path string) (header, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return header{}, err
-	}
-	defer f.Close()
-	b := make([]byte, 32)
-	if _, err := io.ReadFull(f, b); err != nil || string(b[:4]) != "QFI\xfb" {
-		return header{}, fmt.Errorf("host: %s is no qcow2 file", filepath.Base(path))
-	}
-	head := header{size: binary.BigEndian.Uint64(b[24:])}
-	if offset, length := binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint32(b[16:]); offset != 0 && length > 0 && length < 1024 {
-		name := make([]byte, length)
-		if _, err := f.ReadAt(name, int64(offset)); err != nil {
-			return header{}, fmt.Errorf("host: %s: %w", filepath.Base(path), err)
+	if spec.SourceSnapshot != "" {
+		if !copied || spec.Raw {
+			return bad("a copy of snapshot %s", spec.SourceSnapshot)
 		}
-		head.backing = string(name)
+		return checkID("snapshot", spec.SourceSnapshot)
 	}
-	return head, nil
-}
-
-// volume tells what is on disk; ErrNotFound when it is not here.
-func (h *Host) volume(id string) (*pb.Volume, header, error) {
-	path := h.volumePath(id)
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, header{}, fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, id)
-	}
-	if err != nil {
-		return nil, header{}, fmt.Errorf("host: %w", err)
-	}
-	head, err := readHeader(path)
-	if err != nil {
-		return nil, header{}, err
-	}
-	v := &pb.Volume{Id: id, SizeBytes: head.size, Generation: h.fence.generation(id)}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		v.AllocatedBytes = uint64(st.Blocks) * 512
-	}
-	return v, head, nil
+	return nil
 }
 
 // EnsureVolume implements hostlink.Host: it makes the volume, or grows it. A size of 0 with an
-// image is the image's.
+// image is the image's. A copy takes its time: the answer says that it is under way.
 func (h *Host) EnsureVolume(ctx context.Context, r *pb.EnsureVolumeRequest) (*pb.Volume, error) {
 	spec := r.GetSpec()
-	if err := checkID("volume", spec.GetId()); err != nil {
+	if err := checkVolume(spec); err != nil {
 		return nil, err
 	}
-	if spec.SizeBytes > maxVolume || spec.SizeBytes%512 != 0 || spec.SizeBytes == 0 && spec.ImageDigest == "" {
-		return nil, fmt.Errorf("%w: a volume of %d bytes", hostlink.ErrInvalid, spec.SizeBytes)
-	}
-	return bounded(ctx, h, spec.Id, func(ctx context.Context) (*pb.Volume, error) {
+	secret := secretOf(spec.Secret)
+	return h.longWork(ctx, spec.Id, fmt.Sprintf("ensure %d", spec.SizeBytes), func(ctx context.Context) (*pb.Volume, error) {
 		if err := h.fence.admit(spec.Id, r.Fence); err != nil {
 			return nil, err
 		}
-		v, _, err := h.volume(spec.Id)
+		v, err := h.describeVolume(ctx, spec.Id)
 		if errors.Is(err, hostlink.ErrNotFound) {
 			if err := h.createVolume(ctx, spec); err != nil {
 				return nil, err
 			}
-			v, _, err = h.volume(spec.Id)
+			v, err = h.describeVolume(ctx, spec.Id)
 		}
 		if err != nil {
 			return nil, err
@@ -120,11 +104,10 @@ func (h *Host) EnsureVolume(ctx context.Context, r *pb.EnsureVolumeRequest) (*pb
 		case spec.SizeBytes < v.SizeBytes:
 			return nil, fmt.Errorf("%w: volume %s has %d bytes and cannot shrink to %d", hostlink.ErrInvalid, spec.Id, v.SizeBytes, spec.SizeBytes)
 		}
-		if err := h.growVolume(ctx, spec.Id, spec.SizeBytes); err != nil {
+		if err := h.growVolume(ctx, spec.Id, spec.SizeBytes, secret); err != nil {
 			return nil, err
 		}
-		v, _, err = h.volume(spec.Id)
-		return v, err
+		return h.describeVolume(ctx, spec.Id)
 	})
 }
 
@@ -132,74 +115,59 @@ func (h *Host) createVolume(ctx context.Context, spec *pb.VolumeSpec) error {
 	if err := h.needSpace(0); err != nil {
 		return err
 	}
-	part := filepath.Join(h.conf.Dir, "volumes", ".part-"+spec.Id)
-	defer os.Remove(part) // fails after the rename, as it should
-	args := []string{"create", "-q", "-f", "qcow2"}
-	if spec.ImageDigest != "" {
-		unlock, err := h.lock(ctx, imagesLock)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		path, format, info, err := h.image(spec.ImageDigest)
-		if err != nil {
-			return err
-		}
-		size := uint64(info.Size())
-		if format == "qcow2" {
-			head, err := readHeader(path)
+	if spec.SourceVolume != "" {
+		if spec.SourceSnapshot == "" {
+			// Nothing else happens to a volume that is copied as a whole.
+			unlock, err := h.lock(ctx, spec.SourceVolume)
 			if err != nil {
 				return err
 			}
-			size = head.size
+			defer unlock()
+			if err := h.idle(ctx, spec.SourceVolume); err != nil {
+				return err
+			}
 		}
-		if spec.SizeBytes != 0 && spec.SizeBytes < size {
-			return fmt.Errorf("%w: a volume of %d bytes is smaller than its image of %d", hostlink.ErrInvalid, spec.SizeBytes, size)
-		}
-		args = append(args, "-b", path, "-F", format)
+		return h.volumes.duplicate(ctx, spec)
 	}
-	args = append(args, part)
-	if spec.SizeBytes != 0 {
-		args = append(args, strconv.FormatUint(spec.SizeBytes, 10))
+	if spec.ImageDigest == "" {
+		return h.volumes.create(ctx, spec, nil)
 	}
-	if _, err := run(ctx, "qemu-img", args...); err != nil {
+	unlock, err := h.lock(ctx, imagesLock)
+	if err != nil {
 		return err
 	}
-	if err := os.Chmod(part, 0o600); err != nil {
-		return spaceError(err)
-	}
-	f, err := os.Open(part)
+	defer unlock()
+	path, format, info, err := h.image(spec.ImageDigest)
 	if err != nil {
-		return spaceError(err)
+		return err
 	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return spaceError(err)
+	im := &image{path: path, format: format, size: uint64(info.Size())}
+	if format == "qcow2" {
+		head, err := readHeader(path)
+		if err != nil {
+			return err
+		}
+		im.size = head.size
 	}
-	if err := os.Rename(part, h.volumePath(spec.Id)); err != nil {
-		return spaceError(err)
+	if spec.SizeBytes != 0 && spec.SizeBytes < im.size {
+		return fmt.Errorf("%w: a volume of %d bytes is smaller than its image of %d", hostlink.ErrInvalid, spec.SizeBytes, im.size)
 	}
-	return syncDir(filepath.Join(h.conf.Dir, "volumes"))
+	return h.volumes.create(ctx, spec, im)
 }
 
-// growVolume grows a volume under the running guest that uses it, or by qemu-img.
-func (h *Host) growVolume(ctx context.Context, id string, size uint64) error {
-	l, err := h.virt.get(ctx)
+// growVolume grows a volume under the running guest that uses it, or the file.
+func (h *Host) growVolume(ctx context.Context, id string, size uint64, secret []byte) error {
+	l, users, err := h.usersOf(ctx, id)
 	if err != nil {
 		return err
 	}
-	user, err := h.userOf(l, id)
-	if err != nil {
-		return err
+	switch len(users) {
+	case 0:
+		return h.volumes.grow(ctx, id, size, secret)
+	case 1:
+		return virtError(l.DomainBlockResize(users[0].dom, users[0].target, size, libvirt.DomainBlockResizeBytes))
 	}
-	if user != nil {
-		if err := l.DomainBlockResize(user.dom, user.target, size, libvirt.DomainBlockResizeBytes); err != nil {
-			return virtError(err)
-		}
-		return nil
-	}
-	_, err = run(ctx, "qemu-img", "resize", "-q", "-f", "qcow2", h.volumePath(id), strconv.FormatUint(size, 10))
-	return err
+	return fmt.Errorf("%w: volume %s is used by %d guests", hostlink.ErrInvalid, id, len(users))
 }
 
 // RemoveVolume implements hostlink.Host. A volume that a running guest uses is refused.
@@ -207,28 +175,21 @@ func (h *Host) RemoveVolume(ctx context.Context, r *pb.RemoveVolumeRequest) (*pb
 	if err := checkID("volume", r.GetId()); err != nil {
 		return nil, err
 	}
+	h.endWork(r.Id)
 	return bounded(ctx, h, r.Id, func(ctx context.Context) (*pb.RemoveVolumeResponse, error) {
 		if err := h.fence.admit(r.Id, r.Fence); err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(h.volumePath(r.Id)); errors.Is(err, os.ErrNotExist) {
+		if _, err := h.volumes.look(ctx, r.Id); errors.Is(err, hostlink.ErrNotFound) {
 			return &pb.RemoveVolumeResponse{}, nil
 		}
-		l, err := h.virt.get(ctx)
-		if err != nil {
+		if err := h.idle(ctx, r.Id); err != nil {
 			return nil, err
 		}
-		user, err := h.userOf(l, r.Id)
-		if err != nil {
+		if err := h.forgetSecret(ctx, r.Id); err != nil {
 			return nil, err
 		}
-		if user != nil {
-			return nil, fmt.Errorf("%w: volume %s is used by %s, which runs", hostlink.ErrInvalid, r.Id, user.dom.Name)
-		}
-		if err := os.Remove(h.volumePath(r.Id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("host: %w", err)
-		}
-		return &pb.RemoveVolumeResponse{}, syncDir(filepath.Join(h.conf.Dir, "volumes"))
+		return &pb.RemoveVolumeResponse{}, h.volumes.remove(ctx, r.Id)
 	})
 }
 
@@ -236,31 +197,177 @@ func (h *Host) RemoveVolume(ctx context.Context, r *pb.RemoveVolumeRequest) (*pb
 type use struct {
 	dom    libvirt.Domain
 	target string
+	alias  string // of the device in QEMU
+	agent  bool   // the guest's agent is connected
 }
 
-// userOf finds the running guest that has a volume; nil when none has.
-func (h *Host) userOf(l *libvirt.Libvirt, id string) (*use, error) {
+// usersOf finds the running guests that have a volume.
+func (h *Host) usersOf(ctx context.Context, id string) (*libvirt.Libvirt, []use, error) {
+	l, err := h.virt.get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	at, err := h.volumes.disk(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
 	doms, _, err := l.ConnectListAllDomains(1, libvirt.ConnectListDomainsActive)
 	if err != nil {
-		return nil, virtError(err)
+		return nil, nil, virtError(err)
 	}
-	path := h.volumePath(id)
+	var users []use
 	for _, dom := range doms {
 		x, err := domainXML(l, dom, 0)
 		if libvirt.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, virtError(err)
 		}
 		if x.Devices == nil {
 			continue
 		}
 		for _, d := range x.Devices.Disks {
-			if d.Source != nil && d.Source.File != nil && d.Source.File.File == path && d.Target != nil {
-				return &use{dom, d.Target.Dev}, nil
+			if sourceOf(d) != sourceOf(at) || d.Target == nil {
+				continue
 			}
+			u := use{dom: dom, target: d.Target.Dev, agent: agentConnected(x)}
+			if d.Alias != nil {
+				u.alias = d.Alias.Name
+			}
+			users = append(users, u)
 		}
 	}
-	return nil, nil
+	return l, users, nil
+}
+
+// idle refuses what must not happen to a volume that a running guest uses.
+func (h *Host) idle(ctx context.Context, id string) error {
+	_, users, err := h.usersOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		return fmt.Errorf("%w: volume %s is used by %s, which runs", hostlink.ErrInvalid, id, users[0].dom.Name)
+	}
+	return nil
+}
+
+func checkSnapshot(volume, snapshot string, secret []byte) error {
+	if err := errors.Join(checkID("volume", volume), checkID("snapshot", snapshot)); err != nil {
+		return err
+	}
+	if len(secret) > maxSecret {
+		return fmt.Errorf("%w: a passphrase of %d bytes", hostlink.ErrInvalid, len(secret))
+	}
+	return nil
+}
+
+// EnsureSnapshot implements hostlink.Host. Under a running guest its file systems are at rest meanwhile, when its
+// agent can do that.
+func (h *Host) EnsureSnapshot(ctx context.Context, r *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
+	if err := checkSnapshot(r.GetVolumeId(), r.GetId(), r.GetSecret()); err != nil {
+		return nil, err
+	}
+	return h.longWork(ctx, r.VolumeId, "snapshot "+r.Id, func(ctx context.Context) (*pb.Volume, error) {
+		if err := h.fence.admit(r.Id, r.Fence); err != nil {
+			return nil, err
+		}
+		v, err := h.describeVolume(ctx, r.VolumeId)
+		if err != nil || slices.Contains(v.Snapshots, r.Id) {
+			return v, err
+		}
+		if err := h.needSpace(0); err != nil {
+			return nil, err
+		}
+		l, users, err := h.usersOf(ctx, r.VolumeId)
+		if err != nil {
+			return nil, err
+		}
+		frozen := false
+		switch len(users) {
+		case 0:
+			err = h.volumes.snapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
+		case 1:
+			frozen, err = h.snapshotLive(l, users[0], r.Id)
+		default:
+			err = fmt.Errorf("%w: volume %s is used by %d guests", hostlink.ErrInvalid, r.VolumeId, len(users))
+		}
+		if err != nil {
+			return nil, err
+		}
+		if v, err = h.describeVolume(ctx, r.VolumeId); err != nil {
+			return nil, err
+		}
+		v.Frozen = frozen
+		return v, nil
+	})
+}
+
+// RemoveSnapshot implements hostlink.Host. The others stay as they are.
+func (h *Host) RemoveSnapshot(ctx context.Context, r *pb.RemoveSnapshotRequest) (*pb.Volume, error) {
+	if err := checkSnapshot(r.GetVolumeId(), r.GetId(), r.GetSecret()); err != nil {
+		return nil, err
+	}
+	return h.longWork(ctx, r.VolumeId, "remove snapshot "+r.Id, func(ctx context.Context) (*pb.Volume, error) {
+		if err := h.fence.admit(r.Id, r.Fence); err != nil {
+			return nil, err
+		}
+		v, err := h.describeVolume(ctx, r.VolumeId)
+		if errors.Is(err, hostlink.ErrNotFound) {
+			return &pb.Volume{Id: r.VolumeId}, nil
+		}
+		if err != nil || !slices.Contains(v.Snapshots, r.Id) {
+			return v, err
+		}
+		l, users, err := h.usersOf(ctx, r.VolumeId)
+		if err != nil {
+			return nil, err
+		}
+		if len(users) > 0 {
+			err = h.removeSnapshotLive(l, users[0], r.Id)
+		} else {
+			err = h.volumes.removeSnapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
+		}
+		if err != nil {
+			return nil, err
+		}
+		return h.describeVolume(ctx, r.VolumeId)
+	})
+}
+
+// RollbackVolume implements hostlink.Host. A volume that has grown since keeps its size.
+func (h *Host) RollbackVolume(ctx context.Context, r *pb.RollbackVolumeRequest) (*pb.Volume, error) {
+	if err := checkSnapshot(r.GetVolumeId(), r.GetSnapshotId(), r.GetSecret()); err != nil {
+		return nil, err
+	}
+	return h.longWork(ctx, r.VolumeId, "roll back to "+r.SnapshotId, func(ctx context.Context) (*pb.Volume, error) {
+		if err := h.fence.admit(r.VolumeId, r.Fence); err != nil {
+			return nil, err
+		}
+		v, err := h.describeVolume(ctx, r.VolumeId)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(v.Snapshots, r.SnapshotId) {
+			return nil, fmt.Errorf("%w: snapshot %s of volume %s", hostlink.ErrNotFound, r.SnapshotId, r.VolumeId)
+		}
+		if err := h.idle(ctx, r.VolumeId); err != nil {
+			return nil, err
+		}
+		secret, size := secretOf(r.Secret), v.SizeBytes
+		if err := h.volumes.rollback(ctx, r.VolumeId, r.SnapshotId, secret); err != nil {
+			return nil, err
+		}
+		if v, err = h.describeVolume(ctx, r.VolumeId); err != nil {
+			return nil, err
+		}
+		if v.SizeBytes < size {
+			if err := h.volumes.grow(ctx, r.VolumeId, size, secret); err != nil {
+				return nil, err
+			}
+			return h.describeVolume(ctx, r.VolumeId)
+		}
+		return v, nil
+	})
 }

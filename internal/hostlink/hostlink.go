@@ -44,6 +44,15 @@ type Host interface {
 	EnsureDomain(context.Context, *pb.EnsureDomainRequest) (*pb.Domain, error)
 	RemoveDomain(context.Context, *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error)
 
+	EnsureSnapshot(context.Context, *pb.EnsureSnapshotRequest) (*pb.Volume, error)
+	RemoveSnapshot(context.Context, *pb.RemoveSnapshotRequest) (*pb.Volume, error)
+	RollbackVolume(context.Context, *pb.RollbackVolumeRequest) (*pb.Volume, error)
+	// ReadVolume calls each for every chunk of a volume, the last one included.
+	ReadVolume(ctx context.Context, req *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error
+	// WriteVolume makes a volume of the chunks that next answers, the last one included; nothing is kept when one is
+	// missing.
+	WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, error)) (*pb.Volume, error)
+
 	CertificateRequest(context.Context, *pb.CertificateRequestRequest) (*pb.CertificateRequestResponse, error)
 	InstallCertificate(context.Context, *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error)
 

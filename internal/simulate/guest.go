@@ -225,7 +225,7 @@ func (h *Host) ExportVolume(ctx context.Context, req *pb.ExportVolumeRequest) (*
 		if v == nil {
 			return nil, fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, req.VolumeId)
 		}
-		h.exports[req.Id] = &pb.Export{Id: req.Id, State: pb.ExportState_EXPORT_STATE_RUNNING, Percent: 50, VirtualBytes: v.SizeBytes}
+		h.exports[req.Id] = &pb.Export{Id: req.Id, State: pb.ExportState_EXPORT_STATE_RUNNING, Percent: 50, VirtualBytes: v.spec.SizeBytes}
 		return h.exports[req.Id], nil
 	}
 	if e.State == pb.ExportState_EXPORT_STATE_DONE {

@@ -27,7 +27,7 @@ type Host struct {
 	epoch       uint64
 	generations map[string]uint64
 	domains     map[string]*domain
-	volumes     map[string]*pb.VolumeSpec
+	volumes     map[string]*volume
 	images      map[string]uint64 // size by digest
 	exports     map[string]*pb.Export
 	files       map[string][]byte // of images that exports made, by digest
@@ -39,9 +39,11 @@ type Host struct {
 type domain struct {
 	spec   *pb.DomainSpec
 	state  pb.DomainState
-	serial uint64 // last restart applied
-	cpus   uint32 // of the running guest, with
-	memory uint64 // what was plugged in
+	serial uint64   // last restart applied
+	cpus   uint32   // of the running guest, with
+	memory uint64   // what was plugged in
+	held   []string // volumes that the guest does not let go of
+	clings bool     // it lets go of none
 }
 
 // plug gives a running guest the processors and memory that it can take while it runs; a start gives it all.
@@ -68,7 +70,7 @@ func newHost(c *Cloud, n int) *Host {
 	return &Host{
 		cloud: c, id: fmt.Sprintf("host-sim%011d", n), name: fmt.Sprintf("simulated-%d", n),
 		bootTime:    c.o.Clock.Now().Unix(),
-		generations: map[string]uint64{}, domains: map[string]*domain{}, volumes: map[string]*pb.VolumeSpec{},
+		generations: map[string]uint64{}, domains: map[string]*domain{}, volumes: map[string]*volume{},
 		images: map[string]uint64{}, exports: map[string]*pb.Export{}, files: map[string][]byte{}, guests: map[string]*guest{}, watchers: map[*watcher]bool{},
 	}
 }
@@ -143,7 +145,7 @@ func (h *Host) describe(id string) *pb.Domain {
 	if d == nil {
 		return &pb.Domain{Id: id, State: pb.DomainState_DOMAIN_STATE_ABSENT, Generation: h.generations[id]}
 	}
-	out := &pb.Domain{Id: id, State: d.state, Generation: h.generations[id], RestartSerial: d.serial}
+	out := &pb.Domain{Id: id, State: d.state, Generation: h.generations[id], RestartSerial: d.serial, Volumes: d.open()}
 	if d.state == pb.DomainState_DOMAIN_STATE_RUNNING {
 		out.AgentConnected, out.Cpus, out.MemoryMib = true, d.cpus, d.memory
 	}
@@ -163,7 +165,7 @@ func (h *Host) Health(ctx context.Context, req *pb.HealthRequest) (*pb.HealthRes
 	o := h.cloud.o
 	var used uint64
 	for _, v := range h.volumes {
-		used += v.SizeBytes
+		used += v.spec.SizeBytes
 	}
 	total := uint64(o.DiskGB) << 30
 	return &pb.HealthResponse{
@@ -189,8 +191,8 @@ func (h *Host) List(ctx context.Context, _ *pb.ListRequest) (*pb.ListResponse, e
 			}
 		}
 	}
-	for id, v := range h.volumes {
-		r.Volumes = append(r.Volumes, &pb.Volume{Id: id, SizeBytes: v.SizeBytes, Generation: h.generations[id]})
+	for id := range h.volumes {
+		r.Volumes = append(r.Volumes, h.describeVolume(id))
 	}
 	for digest := range h.images {
 		r.Images = append(r.Images, digest)
@@ -279,7 +281,7 @@ func (h *Host) RemoveImage(ctx context.Context, req *pb.RemoveImageRequest) (*pb
 		return nil, err
 	}
 	for id, v := range h.volumes {
-		if v.ImageDigest == req.Digest {
+		if v.spec.ImageDigest == req.Digest {
 			return nil, fmt.Errorf("%w: image %s is used by volume %s", hostlink.ErrInvalid, req.Digest, id)
 		}
 	}
@@ -293,65 +295,6 @@ func (h *Host) RemoveImage(ctx context.Context, req *pb.RemoveImageRequest) (*pb
 	delete(h.images, req.Digest)
 	h.save(record{Image: req.Digest, Gone: true})
 	return &pb.RemoveImageResponse{}, nil
-}
-
-// EnsureVolume implements hostlink.Host.
-func (h *Host) EnsureVolume(ctx context.Context, req *pb.EnsureVolumeRequest) (*pb.Volume, error) {
-	if err := h.cloud.enter(ctx, h, "EnsureVolume"); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := req.Spec
-	if err := h.fence(req.Fence, s.Id); err != nil {
-		return nil, err
-	}
-	if s.ImageDigest != "" {
-		if _, ok := h.images[s.ImageDigest]; !ok {
-			return nil, fmt.Errorf("%w: image %s", hostlink.ErrNotFound, s.ImageDigest)
-		}
-	}
-	var used uint64
-	for id, v := range h.volumes {
-		if id != s.Id {
-			used += v.SizeBytes
-		}
-	}
-	if used+s.SizeBytes > uint64(h.cloud.o.DiskGB)<<30 {
-		return nil, fmt.Errorf("%w: %d bytes on %s", hostlink.ErrNoSpace, s.SizeBytes, h.id)
-	}
-	if have := h.volumes[s.Id]; have != nil && have.SizeBytes > s.SizeBytes {
-		return nil, fmt.Errorf("%w: volume %s has %d bytes and cannot shrink to %d", hostlink.ErrInvalid, s.Id, have.SizeBytes, s.SizeBytes)
-	}
-	if !proto.Equal(h.volumes[s.Id], s) {
-		h.volumes[s.Id] = proto.Clone(s).(*pb.VolumeSpec)
-		h.saveVolume(s.Id)
-	}
-	return &pb.Volume{Id: s.Id, SizeBytes: s.SizeBytes, Generation: h.generations[s.Id]}, nil
-}
-
-// RemoveVolume implements hostlink.Host.
-func (h *Host) RemoveVolume(ctx context.Context, req *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error) {
-	if err := h.cloud.enter(ctx, h, "RemoveVolume"); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.fence(req.Fence, req.Id); err != nil {
-		return nil, err
-	}
-	for _, d := range h.domains {
-		for _, disk := range d.spec.Disks {
-			if disk.VolumeId == req.Id {
-				return nil, fmt.Errorf("%w: volume %s is used by %s", hostlink.ErrInvalid, req.Id, d.spec.Id)
-			}
-		}
-	}
-	if h.volumes[req.Id] != nil {
-		delete(h.volumes, req.Id)
-		h.saveVolume(req.Id)
-	}
-	return &pb.RemoveVolumeResponse{}, nil
 }
 
 // EnsureDomain implements hostlink.Host. A guest of a simulated host boots and shuts down at once.
@@ -381,6 +324,7 @@ func (h *Host) EnsureDomain(ctx context.Context, req *pb.EnsureDomainRequest) (*
 		h.domains[s.Id] = d
 	}
 	before := d.state
+	d.hold(s)
 	d.spec = proto.Clone(s).(*pb.DomainSpec)
 	running := d.state == pb.DomainState_DOMAIN_STATE_RUNNING
 	switch s.Power {

@@ -30,6 +30,8 @@ type record struct {
 	Volume     string          `json:"v,omitempty"`
 	Domain     string          `json:"d,omitempty"`
 	Spec       json.RawMessage `json:"spec,omitempty"` // of the volume or domain
+	Content    string          `json:"b,omitempty"`    // of the volume
+	Snapshots  []snapshot      `json:"sn,omitempty"`   // likewise
 	State      int32           `json:"st,omitempty"`   // of the domain
 	Serial     uint64          `json:"rs,omitempty"`
 	Gone       bool            `json:"x,omitempty"`
@@ -143,7 +145,7 @@ func (c *Cloud) restore(rec record) error {
 		if err := protojson.Unmarshal(rec.Spec, spec); err != nil {
 			return err
 		}
-		h.volumes[rec.Volume] = spec
+		h.volumes[rec.Volume] = &volume{spec: spec, content: rec.Content, snapshots: rec.Snapshots}
 	case rec.Image != "" && rec.Gone:
 		delete(h.images, rec.Image)
 	case rec.Image != "":
@@ -176,14 +178,31 @@ func (h *Host) saveVolume(id string) {
 		h.save(record{Volume: id, Gone: true})
 		return
 	}
-	h.save(record{Volume: id, Spec: specJSON(v)})
+	h.save(record{Volume: id, Spec: specJSON(v.spec), Content: v.content, Snapshots: v.snapshots})
 }
 
-// specJSON of a specification. The seed is left out: it holds a password's hash and keys.
+// data is what moves with a volume to another host.
+func (v *volume) data() []byte {
+	b, _ := json.Marshal(record{Content: v.content, Snapshots: v.snapshots}) // strings and numbers always marshal
+	return b
+}
+
+func (v *volume) fill(data []byte) error {
+	var rec record
+	err := json.Unmarshal(data, &rec)
+	v.content, v.snapshots = rec.Content, rec.Snapshots
+	return err
+}
+
+// specJSON of a specification. What is secret is left out: the seed, which holds a password's hash and keys, and
+// the passphrases of disks.
 func specJSON(m proto.Message) json.RawMessage {
-	if d, ok := m.(*pb.DomainSpec); ok && d.Seed != nil {
+	if d, ok := m.(*pb.DomainSpec); ok {
 		d = proto.Clone(d).(*pb.DomainSpec)
 		d.Seed = nil
+		for _, disk := range d.Disks {
+			disk.Secret = nil
+		}
 		m = d
 	}
 	b, err := protojson.Marshal(m)

@@ -146,3 +146,38 @@ func (l *link) GetImage(ctx context.Context, digest string) (io.ReadCloser, erro
 	}
 	return h.GetImage(ctx, digest)
 }
+
+func (l *link) EnsureSnapshot(ctx context.Context, q *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
+	return call(ctx, l, &pb.EnsureSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret}, hostlink.Host.EnsureSnapshot)
+}
+
+func (l *link) RemoveSnapshot(ctx context.Context, q *pb.RemoveSnapshotRequest) (*pb.Volume, error) {
+	return call(ctx, l, &pb.RemoveSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret}, hostlink.Host.RemoveSnapshot)
+}
+
+func (l *link) RollbackVolume(ctx context.Context, q *pb.RollbackVolumeRequest) (*pb.Volume, error) {
+	return call(ctx, l, &pb.RollbackVolumeRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, SnapshotId: q.SnapshotId, Secret: q.Secret}, hostlink.Host.RollbackVolume)
+}
+
+func (l *link) ReadVolume(ctx context.Context, q *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error {
+	h, err := l.open()
+	if err != nil {
+		return err
+	}
+	return h.ReadVolume(ctx, &pb.ReadVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id}, each)
+}
+
+// WriteVolume completes the fence of the first chunk, which carries one.
+func (l *link) WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, error)) (*pb.Volume, error) {
+	h, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	return h.WriteVolume(ctx, func() (*pb.VolumeChunk, error) {
+		chunk, err := next()
+		if chunk.GetFence() != nil {
+			chunk.Fence = l.fence(chunk.Fence)
+		}
+		return chunk, err
+	})
+}

@@ -1051,13 +1051,18 @@ func (x *EnsureVolumeRequest) GetSpec() *VolumeSpec {
 }
 
 type VolumeSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                      // disk-...
-	SizeBytes     uint64                 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`      // virtual size; growing allowed, shrinking refused
-	ImageDigest   string                 `protobuf:"bytes,3,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"` // backing image; empty: an empty volume
-	Pool          string                 `protobuf:"bytes,4,opt,name=pool,proto3" json:"pool,omitempty"`                                  // storage set id
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                      // disk-...
+	SizeBytes   uint64                 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`      // virtual size; growing allowed, shrinking refused
+	ImageDigest string                 `protobuf:"bytes,3,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"` // backing image; empty: an empty volume
+	Pool        string                 `protobuf:"bytes,4,opt,name=pool,proto3" json:"pool,omitempty"`                                  // storage set id
+	Raw         bool                   `protobuf:"varint,20,opt,name=raw,proto3" json:"raw,omitempty"`                                  // no snapshots, but several guests may write: shared disks
+	Secret      []byte                 `protobuf:"bytes,21,opt,name=secret,proto3" json:"secret,omitempty"`                             // encrypts the volume (LUKS), UTF-8; never stored by the host; empty: not encrypted
+	// Another volume on this host that the new one is a copy of, at one of its snapshots or (empty) as it is now.
+	SourceVolume   string `protobuf:"bytes,22,opt,name=source_volume,json=sourceVolume,proto3" json:"source_volume,omitempty"`
+	SourceSnapshot string `protobuf:"bytes,23,opt,name=source_snapshot,json=sourceSnapshot,proto3" json:"source_snapshot,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VolumeSpec) Reset() {
@@ -1118,12 +1123,43 @@ func (x *VolumeSpec) GetPool() string {
 	return ""
 }
 
+func (x *VolumeSpec) GetRaw() bool {
+	if x != nil {
+		return x.Raw
+	}
+	return false
+}
+
+func (x *VolumeSpec) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *VolumeSpec) GetSourceVolume() string {
+	if x != nil {
+		return x.SourceVolume
+	}
+	return ""
+}
+
+func (x *VolumeSpec) GetSourceSnapshot() string {
+	if x != nil {
+		return x.SourceSnapshot
+	}
+	return ""
+}
+
 type Volume struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	SizeBytes      uint64                 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	AllocatedBytes uint64                 `protobuf:"varint,3,opt,name=allocated_bytes,json=allocatedBytes,proto3" json:"allocated_bytes,omitempty"`
 	Generation     uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	Working        bool                   `protobuf:"varint,20,opt,name=working,proto3" json:"working,omitempty"` // what was asked for is under way: ask again
+	Snapshots      []string               `protobuf:"bytes,21,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	Frozen         bool                   `protobuf:"varint,22,opt,name=frozen,proto3" json:"frozen,omitempty"` // EnsureSnapshot: the guest's file systems were at rest
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1186,6 +1222,367 @@ func (x *Volume) GetGeneration() uint64 {
 	return 0
 }
 
+func (x *Volume) GetWorking() bool {
+	if x != nil {
+		return x.Working
+	}
+	return false
+}
+
+func (x *Volume) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *Volume) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+type EnsureSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	VolumeId      string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnsureSnapshotRequest) Reset() {
+	*x = EnsureSnapshotRequest{}
+	mi := &file_hostlink_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnsureSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnsureSnapshotRequest) ProtoMessage() {}
+
+func (x *EnsureSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnsureSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*EnsureSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EnsureSnapshotRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *EnsureSnapshotRequest) GetVolumeId() string {
+	if x != nil {
+		return x.VolumeId
+	}
+	return ""
+}
+
+func (x *EnsureSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EnsureSnapshotRequest) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+type RemoveSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	VolumeId      string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSnapshotRequest) Reset() {
+	*x = RemoveSnapshotRequest{}
+	mi := &file_hostlink_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSnapshotRequest) ProtoMessage() {}
+
+func (x *RemoveSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*RemoveSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RemoveSnapshotRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *RemoveSnapshotRequest) GetVolumeId() string {
+	if x != nil {
+		return x.VolumeId
+	}
+	return ""
+}
+
+func (x *RemoveSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemoveSnapshotRequest) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+type RollbackVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	VolumeId      string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	SnapshotId    string                 `protobuf:"bytes,3,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackVolumeRequest) Reset() {
+	*x = RollbackVolumeRequest{}
+	mi := &file_hostlink_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackVolumeRequest) ProtoMessage() {}
+
+func (x *RollbackVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackVolumeRequest.ProtoReflect.Descriptor instead.
+func (*RollbackVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RollbackVolumeRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *RollbackVolumeRequest) GetVolumeId() string {
+	if x != nil {
+		return x.VolumeId
+	}
+	return ""
+}
+
+func (x *RollbackVolumeRequest) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+func (x *RollbackVolumeRequest) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+type ReadVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadVolumeRequest) Reset() {
+	*x = ReadVolumeRequest{}
+	mi := &file_hostlink_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadVolumeRequest) ProtoMessage() {}
+
+func (x *ReadVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ReadVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReadVolumeRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *ReadVolumeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type VolumeChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`    // in the first chunk written
+	Spec          *VolumeSpec            `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`      // in the first chunk written
+	Length        uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"` // in the first chunk: of the whole file; what no chunk covers is zero
+	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte                 `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`  // at most 1 MiB
+	Last          bool                   `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"` // nothing follows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeChunk) Reset() {
+	*x = VolumeChunk{}
+	mi := &file_hostlink_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeChunk) ProtoMessage() {}
+
+func (x *VolumeChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeChunk.ProtoReflect.Descriptor instead.
+func (*VolumeChunk) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *VolumeChunk) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *VolumeChunk) GetSpec() *VolumeSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *VolumeChunk) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *VolumeChunk) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *VolumeChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *VolumeChunk) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
 type RemoveVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
@@ -1196,7 +1593,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_hostlink_proto_msgTypes[16]
+	mi := &file_hostlink_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1605,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[16]
+	mi := &file_hostlink_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1618,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{16}
+	return file_hostlink_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RemoveVolumeRequest) GetFence() *Fence {
@@ -1246,7 +1643,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_hostlink_proto_msgTypes[17]
+	mi := &file_hostlink_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1655,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[17]
+	mi := &file_hostlink_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1668,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{17}
+	return file_hostlink_proto_rawDescGZIP(), []int{22}
 }
 
 type EnsureDomainRequest struct {
@@ -1284,7 +1681,7 @@ type EnsureDomainRequest struct {
 
 func (x *EnsureDomainRequest) Reset() {
 	*x = EnsureDomainRequest{}
-	mi := &file_hostlink_proto_msgTypes[18]
+	mi := &file_hostlink_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1693,7 @@ func (x *EnsureDomainRequest) String() string {
 func (*EnsureDomainRequest) ProtoMessage() {}
 
 func (x *EnsureDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[18]
+	mi := &file_hostlink_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1706,7 @@ func (x *EnsureDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureDomainRequest.ProtoReflect.Descriptor instead.
 func (*EnsureDomainRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{18}
+	return file_hostlink_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EnsureDomainRequest) GetFence() *Fence {
@@ -1348,7 +1745,7 @@ type DomainSpec struct {
 
 func (x *DomainSpec) Reset() {
 	*x = DomainSpec{}
-	mi := &file_hostlink_proto_msgTypes[19]
+	mi := &file_hostlink_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1757,7 @@ func (x *DomainSpec) String() string {
 func (*DomainSpec) ProtoMessage() {}
 
 func (x *DomainSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[19]
+	mi := &file_hostlink_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1770,7 @@ func (x *DomainSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainSpec.ProtoReflect.Descriptor instead.
 func (*DomainSpec) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{19}
+	return file_hostlink_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DomainSpec) GetId() string {
@@ -1479,13 +1876,16 @@ type DomainDisk struct {
 	VolumeId      string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
 	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`                         // vda, vdb, ...
 	BootOrder     uint32                 `protobuf:"varint,3,opt,name=boot_order,json=bootOrder,proto3" json:"boot_order,omitempty"` // 1 first, 0 not
+	Limits        *DiskLimits            `protobuf:"bytes,20,opt,name=limits,proto3" json:"limits,omitempty"`                        // absent: none
+	Secret        []byte                 `protobuf:"bytes,21,opt,name=secret,proto3" json:"secret,omitempty"`                        // of an encrypted volume
+	Shared        bool                   `protobuf:"varint,22,opt,name=shared,proto3" json:"shared,omitempty"`                       // other guests may write to it at the same time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DomainDisk) Reset() {
 	*x = DomainDisk{}
-	mi := &file_hostlink_proto_msgTypes[20]
+	mi := &file_hostlink_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1897,7 @@ func (x *DomainDisk) String() string {
 func (*DomainDisk) ProtoMessage() {}
 
 func (x *DomainDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[20]
+	mi := &file_hostlink_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1910,7 @@ func (x *DomainDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainDisk.ProtoReflect.Descriptor instead.
 func (*DomainDisk) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{20}
+	return file_hostlink_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DomainDisk) GetVolumeId() string {
@@ -1534,6 +1934,112 @@ func (x *DomainDisk) GetBootOrder() uint32 {
 	return 0
 }
 
+func (x *DomainDisk) GetLimits() *DiskLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *DomainDisk) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *DomainDisk) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+// DiskLimits are what a guest may do with a disk in a second; 0: as much as it can.
+type DiskLimits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReadIops      uint64                 `protobuf:"varint,1,opt,name=read_iops,json=readIops,proto3" json:"read_iops,omitempty"`
+	WriteIops     uint64                 `protobuf:"varint,2,opt,name=write_iops,json=writeIops,proto3" json:"write_iops,omitempty"`
+	TotalIops     uint64                 `protobuf:"varint,3,opt,name=total_iops,json=totalIops,proto3" json:"total_iops,omitempty"` // not together with the other two
+	ReadBytes     uint64                 `protobuf:"varint,4,opt,name=read_bytes,json=readBytes,proto3" json:"read_bytes,omitempty"`
+	WriteBytes    uint64                 `protobuf:"varint,5,opt,name=write_bytes,json=writeBytes,proto3" json:"write_bytes,omitempty"`
+	TotalBytes    uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"` // not together with the other two
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskLimits) Reset() {
+	*x = DiskLimits{}
+	mi := &file_hostlink_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskLimits) ProtoMessage() {}
+
+func (x *DiskLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskLimits.ProtoReflect.Descriptor instead.
+func (*DiskLimits) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DiskLimits) GetReadIops() uint64 {
+	if x != nil {
+		return x.ReadIops
+	}
+	return 0
+}
+
+func (x *DiskLimits) GetWriteIops() uint64 {
+	if x != nil {
+		return x.WriteIops
+	}
+	return 0
+}
+
+func (x *DiskLimits) GetTotalIops() uint64 {
+	if x != nil {
+		return x.TotalIops
+	}
+	return 0
+}
+
+func (x *DiskLimits) GetReadBytes() uint64 {
+	if x != nil {
+		return x.ReadBytes
+	}
+	return 0
+}
+
+func (x *DiskLimits) GetWriteBytes() uint64 {
+	if x != nil {
+		return x.WriteBytes
+	}
+	return 0
+}
+
+func (x *DiskLimits) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
 type DomainNIC struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PortUuid      string                 `protobuf:"bytes,1,opt,name=port_uuid,json=portUuid,proto3" json:"port_uuid,omitempty"` // OVN logical port name = interface id
@@ -1547,7 +2053,7 @@ type DomainNIC struct {
 
 func (x *DomainNIC) Reset() {
 	*x = DomainNIC{}
-	mi := &file_hostlink_proto_msgTypes[21]
+	mi := &file_hostlink_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +2065,7 @@ func (x *DomainNIC) String() string {
 func (*DomainNIC) ProtoMessage() {}
 
 func (x *DomainNIC) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[21]
+	mi := &file_hostlink_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +2078,7 @@ func (x *DomainNIC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainNIC.ProtoReflect.Descriptor instead.
 func (*DomainNIC) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{21}
+	return file_hostlink_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DomainNIC) GetPortUuid() string {
@@ -1621,7 +2127,7 @@ type DomainCDROM struct {
 
 func (x *DomainCDROM) Reset() {
 	*x = DomainCDROM{}
-	mi := &file_hostlink_proto_msgTypes[22]
+	mi := &file_hostlink_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +2139,7 @@ func (x *DomainCDROM) String() string {
 func (*DomainCDROM) ProtoMessage() {}
 
 func (x *DomainCDROM) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[22]
+	mi := &file_hostlink_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +2152,7 @@ func (x *DomainCDROM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainCDROM.ProtoReflect.Descriptor instead.
 func (*DomainCDROM) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{22}
+	return file_hostlink_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DomainCDROM) GetSlot() string {
@@ -1687,7 +2193,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_hostlink_proto_msgTypes[23]
+	mi := &file_hostlink_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +2205,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[23]
+	mi := &file_hostlink_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +2218,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{23}
+	return file_hostlink_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Seed) GetInstanceId() string {
@@ -1781,13 +2287,14 @@ type Domain struct {
 	AgentConnected bool                   `protobuf:"varint,6,opt,name=agent_connected,json=agentConnected,proto3" json:"agent_connected,omitempty"` // qemu-guest-agent answers
 	Cpus           uint32                 `protobuf:"varint,40,opt,name=cpus,proto3" json:"cpus,omitempty"`                                          // of the running guest; 0: it is off
 	MemoryMib      uint64                 `protobuf:"varint,41,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`               // likewise
+	Volumes        []string               `protobuf:"bytes,20,rep,name=volumes,proto3" json:"volumes,omitempty"`                                     // that its QEMU has open, or its definition when it is off
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_hostlink_proto_msgTypes[24]
+	mi := &file_hostlink_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +2306,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[24]
+	mi := &file_hostlink_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +2319,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{24}
+	return file_hostlink_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Domain) GetId() string {
@@ -1871,6 +2378,13 @@ func (x *Domain) GetMemoryMib() uint64 {
 	return 0
 }
 
+func (x *Domain) GetVolumes() []string {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
 type RemoveDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
@@ -1881,7 +2395,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_hostlink_proto_msgTypes[25]
+	mi := &file_hostlink_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2407,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[25]
+	mi := &file_hostlink_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2420,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{25}
+	return file_hostlink_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RemoveDomainRequest) GetFence() *Fence {
@@ -1931,7 +2445,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_hostlink_proto_msgTypes[26]
+	mi := &file_hostlink_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2457,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[26]
+	mi := &file_hostlink_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2470,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{26}
+	return file_hostlink_proto_rawDescGZIP(), []int{32}
 }
 
 type CertificateRequestRequest struct {
@@ -1967,7 +2481,7 @@ type CertificateRequestRequest struct {
 
 func (x *CertificateRequestRequest) Reset() {
 	*x = CertificateRequestRequest{}
-	mi := &file_hostlink_proto_msgTypes[27]
+	mi := &file_hostlink_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2493,7 @@ func (x *CertificateRequestRequest) String() string {
 func (*CertificateRequestRequest) ProtoMessage() {}
 
 func (x *CertificateRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[27]
+	mi := &file_hostlink_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2506,7 @@ func (x *CertificateRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequestRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequestRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{27}
+	return file_hostlink_proto_rawDescGZIP(), []int{33}
 }
 
 type CertificateRequestResponse struct {
@@ -2005,7 +2519,7 @@ type CertificateRequestResponse struct {
 
 func (x *CertificateRequestResponse) Reset() {
 	*x = CertificateRequestResponse{}
-	mi := &file_hostlink_proto_msgTypes[28]
+	mi := &file_hostlink_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2531,7 @@ func (x *CertificateRequestResponse) String() string {
 func (*CertificateRequestResponse) ProtoMessage() {}
 
 func (x *CertificateRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[28]
+	mi := &file_hostlink_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2544,7 @@ func (x *CertificateRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequestResponse.ProtoReflect.Descriptor instead.
 func (*CertificateRequestResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{28}
+	return file_hostlink_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CertificateRequestResponse) GetCsrPem() []byte {
@@ -2058,7 +2572,7 @@ type InstallCertificateRequest struct {
 
 func (x *InstallCertificateRequest) Reset() {
 	*x = InstallCertificateRequest{}
-	mi := &file_hostlink_proto_msgTypes[29]
+	mi := &file_hostlink_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2584,7 @@ func (x *InstallCertificateRequest) String() string {
 func (*InstallCertificateRequest) ProtoMessage() {}
 
 func (x *InstallCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[29]
+	mi := &file_hostlink_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2597,7 @@ func (x *InstallCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallCertificateRequest.ProtoReflect.Descriptor instead.
 func (*InstallCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{29}
+	return file_hostlink_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *InstallCertificateRequest) GetFence() *Fence {
@@ -2115,7 +2629,7 @@ type InstallCertificateResponse struct {
 
 func (x *InstallCertificateResponse) Reset() {
 	*x = InstallCertificateResponse{}
-	mi := &file_hostlink_proto_msgTypes[30]
+	mi := &file_hostlink_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2641,7 @@ func (x *InstallCertificateResponse) String() string {
 func (*InstallCertificateResponse) ProtoMessage() {}
 
 func (x *InstallCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[30]
+	mi := &file_hostlink_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2654,7 @@ func (x *InstallCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallCertificateResponse.ProtoReflect.Descriptor instead.
 func (*InstallCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{30}
+	return file_hostlink_proto_rawDescGZIP(), []int{36}
 }
 
 type SetGuestPasswordRequest struct {
@@ -2155,7 +2669,7 @@ type SetGuestPasswordRequest struct {
 
 func (x *SetGuestPasswordRequest) Reset() {
 	*x = SetGuestPasswordRequest{}
-	mi := &file_hostlink_proto_msgTypes[31]
+	mi := &file_hostlink_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2681,7 @@ func (x *SetGuestPasswordRequest) String() string {
 func (*SetGuestPasswordRequest) ProtoMessage() {}
 
 func (x *SetGuestPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[31]
+	mi := &file_hostlink_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2694,7 @@ func (x *SetGuestPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetGuestPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{31}
+	return file_hostlink_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetGuestPasswordRequest) GetId() string {
@@ -2219,7 +2733,7 @@ type SetGuestPasswordResponse struct {
 
 func (x *SetGuestPasswordResponse) Reset() {
 	*x = SetGuestPasswordResponse{}
-	mi := &file_hostlink_proto_msgTypes[32]
+	mi := &file_hostlink_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2745,7 @@ func (x *SetGuestPasswordResponse) String() string {
 func (*SetGuestPasswordResponse) ProtoMessage() {}
 
 func (x *SetGuestPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[32]
+	mi := &file_hostlink_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2758,7 @@ func (x *SetGuestPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestPasswordResponse.ProtoReflect.Descriptor instead.
 func (*SetGuestPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{32}
+	return file_hostlink_proto_rawDescGZIP(), []int{38}
 }
 
 type SetGuestKeysRequest struct {
@@ -2259,7 +2773,7 @@ type SetGuestKeysRequest struct {
 
 func (x *SetGuestKeysRequest) Reset() {
 	*x = SetGuestKeysRequest{}
-	mi := &file_hostlink_proto_msgTypes[33]
+	mi := &file_hostlink_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2785,7 @@ func (x *SetGuestKeysRequest) String() string {
 func (*SetGuestKeysRequest) ProtoMessage() {}
 
 func (x *SetGuestKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[33]
+	mi := &file_hostlink_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2798,7 @@ func (x *SetGuestKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestKeysRequest.ProtoReflect.Descriptor instead.
 func (*SetGuestKeysRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{33}
+	return file_hostlink_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetGuestKeysRequest) GetId() string {
@@ -2323,7 +2837,7 @@ type SetGuestKeysResponse struct {
 
 func (x *SetGuestKeysResponse) Reset() {
 	*x = SetGuestKeysResponse{}
-	mi := &file_hostlink_proto_msgTypes[34]
+	mi := &file_hostlink_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2849,7 @@ func (x *SetGuestKeysResponse) String() string {
 func (*SetGuestKeysResponse) ProtoMessage() {}
 
 func (x *SetGuestKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[34]
+	mi := &file_hostlink_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2862,7 @@ func (x *SetGuestKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestKeysResponse.ProtoReflect.Descriptor instead.
 func (*SetGuestKeysResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{34}
+	return file_hostlink_proto_rawDescGZIP(), []int{40}
 }
 
 type ConsoleFrame struct {
@@ -2362,7 +2876,7 @@ type ConsoleFrame struct {
 
 func (x *ConsoleFrame) Reset() {
 	*x = ConsoleFrame{}
-	mi := &file_hostlink_proto_msgTypes[35]
+	mi := &file_hostlink_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2888,7 @@ func (x *ConsoleFrame) String() string {
 func (*ConsoleFrame) ProtoMessage() {}
 
 func (x *ConsoleFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[35]
+	mi := &file_hostlink_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2901,7 @@ func (x *ConsoleFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleFrame.ProtoReflect.Descriptor instead.
 func (*ConsoleFrame) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{35}
+	return file_hostlink_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ConsoleFrame) GetId() string {
@@ -2421,7 +2935,7 @@ type ConsoleLogRequest struct {
 
 func (x *ConsoleLogRequest) Reset() {
 	*x = ConsoleLogRequest{}
-	mi := &file_hostlink_proto_msgTypes[36]
+	mi := &file_hostlink_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2947,7 @@ func (x *ConsoleLogRequest) String() string {
 func (*ConsoleLogRequest) ProtoMessage() {}
 
 func (x *ConsoleLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[36]
+	mi := &file_hostlink_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2960,7 @@ func (x *ConsoleLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleLogRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleLogRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{36}
+	return file_hostlink_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ConsoleLogRequest) GetId() string {
@@ -2473,7 +2987,7 @@ type ConsoleLogResponse struct {
 
 func (x *ConsoleLogResponse) Reset() {
 	*x = ConsoleLogResponse{}
-	mi := &file_hostlink_proto_msgTypes[37]
+	mi := &file_hostlink_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2999,7 @@ func (x *ConsoleLogResponse) String() string {
 func (*ConsoleLogResponse) ProtoMessage() {}
 
 func (x *ConsoleLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[37]
+	mi := &file_hostlink_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +3012,7 @@ func (x *ConsoleLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleLogResponse.ProtoReflect.Descriptor instead.
 func (*ConsoleLogResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{37}
+	return file_hostlink_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ConsoleLogResponse) GetTail() []byte {
@@ -2526,7 +3040,7 @@ type ExportVolumeRequest struct {
 
 func (x *ExportVolumeRequest) Reset() {
 	*x = ExportVolumeRequest{}
-	mi := &file_hostlink_proto_msgTypes[38]
+	mi := &file_hostlink_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +3052,7 @@ func (x *ExportVolumeRequest) String() string {
 func (*ExportVolumeRequest) ProtoMessage() {}
 
 func (x *ExportVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[38]
+	mi := &file_hostlink_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +3065,7 @@ func (x *ExportVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportVolumeRequest.ProtoReflect.Descriptor instead.
 func (*ExportVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{38}
+	return file_hostlink_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExportVolumeRequest) GetFence() *Fence {
@@ -2590,7 +3104,7 @@ type Export struct {
 
 func (x *Export) Reset() {
 	*x = Export{}
-	mi := &file_hostlink_proto_msgTypes[39]
+	mi := &file_hostlink_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +3116,7 @@ func (x *Export) String() string {
 func (*Export) ProtoMessage() {}
 
 func (x *Export) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[39]
+	mi := &file_hostlink_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +3129,7 @@ func (x *Export) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Export.ProtoReflect.Descriptor instead.
 func (*Export) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{39}
+	return file_hostlink_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Export) GetId() string {
@@ -2677,7 +3191,7 @@ type RemoveExportRequest struct {
 
 func (x *RemoveExportRequest) Reset() {
 	*x = RemoveExportRequest{}
-	mi := &file_hostlink_proto_msgTypes[40]
+	mi := &file_hostlink_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3203,7 @@ func (x *RemoveExportRequest) String() string {
 func (*RemoveExportRequest) ProtoMessage() {}
 
 func (x *RemoveExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[40]
+	mi := &file_hostlink_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3216,7 @@ func (x *RemoveExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExportRequest.ProtoReflect.Descriptor instead.
 func (*RemoveExportRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{40}
+	return file_hostlink_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RemoveExportRequest) GetFence() *Fence {
@@ -2727,7 +3241,7 @@ type RemoveExportResponse struct {
 
 func (x *RemoveExportResponse) Reset() {
 	*x = RemoveExportResponse{}
-	mi := &file_hostlink_proto_msgTypes[41]
+	mi := &file_hostlink_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +3253,7 @@ func (x *RemoveExportResponse) String() string {
 func (*RemoveExportResponse) ProtoMessage() {}
 
 func (x *RemoveExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[41]
+	mi := &file_hostlink_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +3266,7 @@ func (x *RemoveExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExportResponse.ProtoReflect.Descriptor instead.
 func (*RemoveExportResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{41}
+	return file_hostlink_proto_rawDescGZIP(), []int{47}
 }
 
 type GetImageRequest struct {
@@ -2764,7 +3278,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_hostlink_proto_msgTypes[42]
+	mi := &file_hostlink_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +3290,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[42]
+	mi := &file_hostlink_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3303,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{42}
+	return file_hostlink_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetImageRequest) GetDigest() string {
@@ -2865,14 +3379,18 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x13RemoveImageResponse\"|\n" +
 	"\x13EnsureVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x123\n" +
-	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.VolumeSpecR\x04spec\"r\n" +
+	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.VolumeSpecR\x04spec\"\xea\x01\n" +
 	"\n" +
 	"VolumeSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x02 \x01(\x04R\tsizeBytes\x12!\n" +
 	"\fimage_digest\x18\x03 \x01(\tR\vimageDigest\x12\x12\n" +
-	"\x04pool\x18\x04 \x01(\tR\x04pool\"\x80\x01\n" +
+	"\x04pool\x18\x04 \x01(\tR\x04pool\x12\x10\n" +
+	"\x03raw\x18\x14 \x01(\bR\x03raw\x12\x16\n" +
+	"\x06secret\x18\x15 \x01(\fR\x06secret\x12#\n" +
+	"\rsource_volume\x18\x16 \x01(\tR\fsourceVolume\x12'\n" +
+	"\x0fsource_snapshot\x18\x17 \x01(\tR\x0esourceSnapshot\"\xd0\x01\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2880,7 +3398,36 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x0fallocated_bytes\x18\x03 \x01(\x04R\x0eallocatedBytes\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\x04R\n" +
-	"generation\"W\n" +
+	"generation\x12\x18\n" +
+	"\aworking\x18\x14 \x01(\bR\aworking\x12\x1c\n" +
+	"\tsnapshots\x18\x15 \x03(\tR\tsnapshots\x12\x16\n" +
+	"\x06frozen\x18\x16 \x01(\bR\x06frozen\"\x8e\x01\n" +
+	"\x15EnsureSnapshotRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x1b\n" +
+	"\tvolume_id\x18\x02 \x01(\tR\bvolumeId\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\"\x8e\x01\n" +
+	"\x15RemoveSnapshotRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x1b\n" +
+	"\tvolume_id\x18\x02 \x01(\tR\bvolumeId\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\"\x9f\x01\n" +
+	"\x15RollbackVolumeRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x1b\n" +
+	"\tvolume_id\x18\x02 \x01(\tR\bvolumeId\x12\x1f\n" +
+	"\vsnapshot_id\x18\x03 \x01(\tR\n" +
+	"snapshotId\x12\x16\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\"U\n" +
+	"\x11ReadVolumeRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xcc\x01\n" +
+	"\vVolumeChunk\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x123\n" +
+	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.VolumeSpecR\x04spec\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"W\n" +
 	"\x13RemoveVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
@@ -2905,13 +3452,29 @@ const file_hostlink_proto_rawDesc = "" +
 	"\bcpu_mode\x18\v \x01(\tR\acpuMode\x12\x19\n" +
 	"\bmax_cpus\x18( \x01(\rR\amaxCpus\x12$\n" +
 	"\x0emax_memory_mib\x18) \x01(\x04R\fmaxMemoryMib\x128\n" +
-	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\"`\n" +
+	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\"\xc9\x01\n" +
 	"\n" +
 	"DomainDisk\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1d\n" +
 	"\n" +
-	"boot_order\x18\x03 \x01(\rR\tbootOrder\"\x84\x01\n" +
+	"boot_order\x18\x03 \x01(\rR\tbootOrder\x127\n" +
+	"\x06limits\x18\x14 \x01(\v2\x1f.lingyun.hostlink.v1.DiskLimitsR\x06limits\x12\x16\n" +
+	"\x06secret\x18\x15 \x01(\fR\x06secret\x12\x16\n" +
+	"\x06shared\x18\x16 \x01(\bR\x06shared\"\xc8\x01\n" +
+	"\n" +
+	"DiskLimits\x12\x1b\n" +
+	"\tread_iops\x18\x01 \x01(\x04R\breadIops\x12\x1d\n" +
+	"\n" +
+	"write_iops\x18\x02 \x01(\x04R\twriteIops\x12\x1d\n" +
+	"\n" +
+	"total_iops\x18\x03 \x01(\x04R\ttotalIops\x12\x1d\n" +
+	"\n" +
+	"read_bytes\x18\x04 \x01(\x04R\treadBytes\x12\x1f\n" +
+	"\vwrite_bytes\x18\x05 \x01(\x04R\n" +
+	"writeBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x06 \x01(\x04R\n" +
+	"totalBytes\"\x84\x01\n" +
 	"\tDomainNIC\x12\x1b\n" +
 	"\tport_uuid\x18\x01 \x01(\tR\bportUuid\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x10\n" +
@@ -2935,7 +3498,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\tuser_data\x18\x06 \x01(\fR\buserData\x12%\n" +
 	"\x0enetwork_config\x18\a \x01(\tR\rnetworkConfig\x12\x1d\n" +
 	"\n" +
-	"mount_data\x18\b \x01(\tR\tmountData\"\x8b\x02\n" +
+	"mount_data\x18\b \x01(\tR\tmountData\"\xa5\x02\n" +
 	"\x06Domain\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .lingyun.hostlink.v1.DomainStateR\x05state\x12\x1e\n" +
@@ -2947,7 +3510,8 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x0fagent_connected\x18\x06 \x01(\bR\x0eagentConnected\x12\x12\n" +
 	"\x04cpus\x18( \x01(\rR\x04cpus\x12\x1d\n" +
 	"\n" +
-	"memory_mib\x18) \x01(\x04R\tmemoryMib\"W\n" +
+	"memory_mib\x18) \x01(\x04R\tmemoryMib\x12\x18\n" +
+	"\avolumes\x18\x14 \x03(\tR\avolumes\"W\n" +
 	"\x13RemoveDomainRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
@@ -3024,7 +3588,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x18EXPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_STATE_RUNNING\x10\x01\x12\x15\n" +
 	"\x11EXPORT_STATE_DONE\x10\x02\x12\x17\n" +
-	"\x13EXPORT_STATE_FAILED\x10\x032\x8e\x0e\n" +
+	"\x13EXPORT_STATE_FAILED\x10\x032\xc9\x11\n" +
 	"\x04Host\x12Q\n" +
 	"\x06Health\x12\".lingyun.hostlink.v1.HealthRequest\x1a#.lingyun.hostlink.v1.HealthResponse\x12K\n" +
 	"\x04List\x12 .lingyun.hostlink.v1.ListRequest\x1a!.lingyun.hostlink.v1.ListResponse\x12H\n" +
@@ -3045,7 +3609,13 @@ const file_hostlink_proto_rawDesc = "" +
 	"ConsoleLog\x12&.lingyun.hostlink.v1.ConsoleLogRequest\x1a'.lingyun.hostlink.v1.ConsoleLogResponse\x12U\n" +
 	"\fExportVolume\x12(.lingyun.hostlink.v1.ExportVolumeRequest\x1a\x1b.lingyun.hostlink.v1.Export\x12c\n" +
 	"\fRemoveExport\x12(.lingyun.hostlink.v1.RemoveExportRequest\x1a).lingyun.hostlink.v1.RemoveExportResponse\x12S\n" +
-	"\bGetImage\x12$.lingyun.hostlink.v1.GetImageRequest\x1a\x1f.lingyun.hostlink.v1.ImageChunk0\x01BJZHgithub.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb;hostlinkpbb\x06proto3"
+	"\bGetImage\x12$.lingyun.hostlink.v1.GetImageRequest\x1a\x1f.lingyun.hostlink.v1.ImageChunk0\x01\x12Y\n" +
+	"\x0eEnsureSnapshot\x12*.lingyun.hostlink.v1.EnsureSnapshotRequest\x1a\x1b.lingyun.hostlink.v1.Volume\x12Y\n" +
+	"\x0eRemoveSnapshot\x12*.lingyun.hostlink.v1.RemoveSnapshotRequest\x1a\x1b.lingyun.hostlink.v1.Volume\x12Y\n" +
+	"\x0eRollbackVolume\x12*.lingyun.hostlink.v1.RollbackVolumeRequest\x1a\x1b.lingyun.hostlink.v1.Volume\x12X\n" +
+	"\n" +
+	"ReadVolume\x12&.lingyun.hostlink.v1.ReadVolumeRequest\x1a .lingyun.hostlink.v1.VolumeChunk0\x01\x12N\n" +
+	"\vWriteVolume\x12 .lingyun.hostlink.v1.VolumeChunk\x1a\x1b.lingyun.hostlink.v1.Volume(\x01BJZHgithub.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb;hostlinkpbb\x06proto3"
 
 var (
 	file_hostlink_proto_rawDescOnce sync.Once
@@ -3060,7 +3630,7 @@ func file_hostlink_proto_rawDescGZIP() []byte {
 }
 
 var file_hostlink_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hostlink_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_hostlink_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_hostlink_proto_goTypes = []any{
 	(Power)(0),                         // 0: lingyun.hostlink.v1.Power
 	(DomainState)(0),                   // 1: lingyun.hostlink.v1.DomainState
@@ -3082,100 +3652,123 @@ var file_hostlink_proto_goTypes = []any{
 	(*EnsureVolumeRequest)(nil),        // 17: lingyun.hostlink.v1.EnsureVolumeRequest
 	(*VolumeSpec)(nil),                 // 18: lingyun.hostlink.v1.VolumeSpec
 	(*Volume)(nil),                     // 19: lingyun.hostlink.v1.Volume
-	(*RemoveVolumeRequest)(nil),        // 20: lingyun.hostlink.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),       // 21: lingyun.hostlink.v1.RemoveVolumeResponse
-	(*EnsureDomainRequest)(nil),        // 22: lingyun.hostlink.v1.EnsureDomainRequest
-	(*DomainSpec)(nil),                 // 23: lingyun.hostlink.v1.DomainSpec
-	(*DomainDisk)(nil),                 // 24: lingyun.hostlink.v1.DomainDisk
-	(*DomainNIC)(nil),                  // 25: lingyun.hostlink.v1.DomainNIC
-	(*DomainCDROM)(nil),                // 26: lingyun.hostlink.v1.DomainCDROM
-	(*Seed)(nil),                       // 27: lingyun.hostlink.v1.Seed
-	(*Domain)(nil),                     // 28: lingyun.hostlink.v1.Domain
-	(*RemoveDomainRequest)(nil),        // 29: lingyun.hostlink.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),       // 30: lingyun.hostlink.v1.RemoveDomainResponse
-	(*CertificateRequestRequest)(nil),  // 31: lingyun.hostlink.v1.CertificateRequestRequest
-	(*CertificateRequestResponse)(nil), // 32: lingyun.hostlink.v1.CertificateRequestResponse
-	(*InstallCertificateRequest)(nil),  // 33: lingyun.hostlink.v1.InstallCertificateRequest
-	(*InstallCertificateResponse)(nil), // 34: lingyun.hostlink.v1.InstallCertificateResponse
-	(*SetGuestPasswordRequest)(nil),    // 35: lingyun.hostlink.v1.SetGuestPasswordRequest
-	(*SetGuestPasswordResponse)(nil),   // 36: lingyun.hostlink.v1.SetGuestPasswordResponse
-	(*SetGuestKeysRequest)(nil),        // 37: lingyun.hostlink.v1.SetGuestKeysRequest
-	(*SetGuestKeysResponse)(nil),       // 38: lingyun.hostlink.v1.SetGuestKeysResponse
-	(*ConsoleFrame)(nil),               // 39: lingyun.hostlink.v1.ConsoleFrame
-	(*ConsoleLogRequest)(nil),          // 40: lingyun.hostlink.v1.ConsoleLogRequest
-	(*ConsoleLogResponse)(nil),         // 41: lingyun.hostlink.v1.ConsoleLogResponse
-	(*ExportVolumeRequest)(nil),        // 42: lingyun.hostlink.v1.ExportVolumeRequest
-	(*Export)(nil),                     // 43: lingyun.hostlink.v1.Export
-	(*RemoveExportRequest)(nil),        // 44: lingyun.hostlink.v1.RemoveExportRequest
-	(*RemoveExportResponse)(nil),       // 45: lingyun.hostlink.v1.RemoveExportResponse
-	(*GetImageRequest)(nil),            // 46: lingyun.hostlink.v1.GetImageRequest
+	(*EnsureSnapshotRequest)(nil),      // 20: lingyun.hostlink.v1.EnsureSnapshotRequest
+	(*RemoveSnapshotRequest)(nil),      // 21: lingyun.hostlink.v1.RemoveSnapshotRequest
+	(*RollbackVolumeRequest)(nil),      // 22: lingyun.hostlink.v1.RollbackVolumeRequest
+	(*ReadVolumeRequest)(nil),          // 23: lingyun.hostlink.v1.ReadVolumeRequest
+	(*VolumeChunk)(nil),                // 24: lingyun.hostlink.v1.VolumeChunk
+	(*RemoveVolumeRequest)(nil),        // 25: lingyun.hostlink.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),       // 26: lingyun.hostlink.v1.RemoveVolumeResponse
+	(*EnsureDomainRequest)(nil),        // 27: lingyun.hostlink.v1.EnsureDomainRequest
+	(*DomainSpec)(nil),                 // 28: lingyun.hostlink.v1.DomainSpec
+	(*DomainDisk)(nil),                 // 29: lingyun.hostlink.v1.DomainDisk
+	(*DiskLimits)(nil),                 // 30: lingyun.hostlink.v1.DiskLimits
+	(*DomainNIC)(nil),                  // 31: lingyun.hostlink.v1.DomainNIC
+	(*DomainCDROM)(nil),                // 32: lingyun.hostlink.v1.DomainCDROM
+	(*Seed)(nil),                       // 33: lingyun.hostlink.v1.Seed
+	(*Domain)(nil),                     // 34: lingyun.hostlink.v1.Domain
+	(*RemoveDomainRequest)(nil),        // 35: lingyun.hostlink.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),       // 36: lingyun.hostlink.v1.RemoveDomainResponse
+	(*CertificateRequestRequest)(nil),  // 37: lingyun.hostlink.v1.CertificateRequestRequest
+	(*CertificateRequestResponse)(nil), // 38: lingyun.hostlink.v1.CertificateRequestResponse
+	(*InstallCertificateRequest)(nil),  // 39: lingyun.hostlink.v1.InstallCertificateRequest
+	(*InstallCertificateResponse)(nil), // 40: lingyun.hostlink.v1.InstallCertificateResponse
+	(*SetGuestPasswordRequest)(nil),    // 41: lingyun.hostlink.v1.SetGuestPasswordRequest
+	(*SetGuestPasswordResponse)(nil),   // 42: lingyun.hostlink.v1.SetGuestPasswordResponse
+	(*SetGuestKeysRequest)(nil),        // 43: lingyun.hostlink.v1.SetGuestKeysRequest
+	(*SetGuestKeysResponse)(nil),       // 44: lingyun.hostlink.v1.SetGuestKeysResponse
+	(*ConsoleFrame)(nil),               // 45: lingyun.hostlink.v1.ConsoleFrame
+	(*ConsoleLogRequest)(nil),          // 46: lingyun.hostlink.v1.ConsoleLogRequest
+	(*ConsoleLogResponse)(nil),         // 47: lingyun.hostlink.v1.ConsoleLogResponse
+	(*ExportVolumeRequest)(nil),        // 48: lingyun.hostlink.v1.ExportVolumeRequest
+	(*Export)(nil),                     // 49: lingyun.hostlink.v1.Export
+	(*RemoveExportRequest)(nil),        // 50: lingyun.hostlink.v1.RemoveExportRequest
+	(*RemoveExportResponse)(nil),       // 51: lingyun.hostlink.v1.RemoveExportResponse
+	(*GetImageRequest)(nil),            // 52: lingyun.hostlink.v1.GetImageRequest
 }
 var file_hostlink_proto_depIdxs = []int32{
 	7,  // 0: lingyun.hostlink.v1.HealthResponse.problems:type_name -> lingyun.hostlink.v1.Problem
-	28, // 1: lingyun.hostlink.v1.ListResponse.domains:type_name -> lingyun.hostlink.v1.Domain
+	34, // 1: lingyun.hostlink.v1.ListResponse.domains:type_name -> lingyun.hostlink.v1.Domain
 	19, // 2: lingyun.hostlink.v1.ListResponse.volumes:type_name -> lingyun.hostlink.v1.Volume
-	28, // 3: lingyun.hostlink.v1.Event.domain:type_name -> lingyun.hostlink.v1.Domain
+	34, // 3: lingyun.hostlink.v1.Event.domain:type_name -> lingyun.hostlink.v1.Domain
 	4,  // 4: lingyun.hostlink.v1.RemoveImageRequest.fence:type_name -> lingyun.hostlink.v1.Fence
 	4,  // 5: lingyun.hostlink.v1.EnsureVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
 	18, // 6: lingyun.hostlink.v1.EnsureVolumeRequest.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
-	4,  // 7: lingyun.hostlink.v1.RemoveVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 8: lingyun.hostlink.v1.EnsureDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	23, // 9: lingyun.hostlink.v1.EnsureDomainRequest.spec:type_name -> lingyun.hostlink.v1.DomainSpec
-	24, // 10: lingyun.hostlink.v1.DomainSpec.disks:type_name -> lingyun.hostlink.v1.DomainDisk
-	25, // 11: lingyun.hostlink.v1.DomainSpec.nics:type_name -> lingyun.hostlink.v1.DomainNIC
-	27, // 12: lingyun.hostlink.v1.DomainSpec.seed:type_name -> lingyun.hostlink.v1.Seed
-	0,  // 13: lingyun.hostlink.v1.DomainSpec.power:type_name -> lingyun.hostlink.v1.Power
-	26, // 14: lingyun.hostlink.v1.DomainSpec.cdroms:type_name -> lingyun.hostlink.v1.DomainCDROM
-	1,  // 15: lingyun.hostlink.v1.Domain.state:type_name -> lingyun.hostlink.v1.DomainState
-	4,  // 16: lingyun.hostlink.v1.RemoveDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 17: lingyun.hostlink.v1.InstallCertificateRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	2,  // 18: lingyun.hostlink.v1.ConsoleFrame.kind:type_name -> lingyun.hostlink.v1.ConsoleKind
-	4,  // 19: lingyun.hostlink.v1.ExportVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	3,  // 20: lingyun.hostlink.v1.Export.state:type_name -> lingyun.hostlink.v1.ExportState
-	4,  // 21: lingyun.hostlink.v1.RemoveExportRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	5,  // 22: lingyun.hostlink.v1.Host.Health:input_type -> lingyun.hostlink.v1.HealthRequest
-	8,  // 23: lingyun.hostlink.v1.Host.List:input_type -> lingyun.hostlink.v1.ListRequest
-	10, // 24: lingyun.hostlink.v1.Host.Watch:input_type -> lingyun.hostlink.v1.WatchRequest
-	12, // 25: lingyun.hostlink.v1.Host.ImageStatus:input_type -> lingyun.hostlink.v1.ImageStatusRequest
-	14, // 26: lingyun.hostlink.v1.Host.PutImage:input_type -> lingyun.hostlink.v1.ImageChunk
-	15, // 27: lingyun.hostlink.v1.Host.RemoveImage:input_type -> lingyun.hostlink.v1.RemoveImageRequest
-	17, // 28: lingyun.hostlink.v1.Host.EnsureVolume:input_type -> lingyun.hostlink.v1.EnsureVolumeRequest
-	20, // 29: lingyun.hostlink.v1.Host.RemoveVolume:input_type -> lingyun.hostlink.v1.RemoveVolumeRequest
-	22, // 30: lingyun.hostlink.v1.Host.EnsureDomain:input_type -> lingyun.hostlink.v1.EnsureDomainRequest
-	29, // 31: lingyun.hostlink.v1.Host.RemoveDomain:input_type -> lingyun.hostlink.v1.RemoveDomainRequest
-	31, // 32: lingyun.hostlink.v1.Host.CertificateRequest:input_type -> lingyun.hostlink.v1.CertificateRequestRequest
-	33, // 33: lingyun.hostlink.v1.Host.InstallCertificate:input_type -> lingyun.hostlink.v1.InstallCertificateRequest
-	35, // 34: lingyun.hostlink.v1.Host.SetGuestPassword:input_type -> lingyun.hostlink.v1.SetGuestPasswordRequest
-	37, // 35: lingyun.hostlink.v1.Host.SetGuestKeys:input_type -> lingyun.hostlink.v1.SetGuestKeysRequest
-	39, // 36: lingyun.hostlink.v1.Host.Console:input_type -> lingyun.hostlink.v1.ConsoleFrame
-	40, // 37: lingyun.hostlink.v1.Host.ConsoleLog:input_type -> lingyun.hostlink.v1.ConsoleLogRequest
-	42, // 38: lingyun.hostlink.v1.Host.ExportVolume:input_type -> lingyun.hostlink.v1.ExportVolumeRequest
-	44, // 39: lingyun.hostlink.v1.Host.RemoveExport:input_type -> lingyun.hostlink.v1.RemoveExportRequest
-	46, // 40: lingyun.hostlink.v1.Host.GetImage:input_type -> lingyun.hostlink.v1.GetImageRequest
-	6,  // 41: lingyun.hostlink.v1.Host.Health:output_type -> lingyun.hostlink.v1.HealthResponse
-	9,  // 42: lingyun.hostlink.v1.Host.List:output_type -> lingyun.hostlink.v1.ListResponse
-	11, // 43: lingyun.hostlink.v1.Host.Watch:output_type -> lingyun.hostlink.v1.Event
-	13, // 44: lingyun.hostlink.v1.Host.ImageStatus:output_type -> lingyun.hostlink.v1.ImageStatusResponse
-	13, // 45: lingyun.hostlink.v1.Host.PutImage:output_type -> lingyun.hostlink.v1.ImageStatusResponse
-	16, // 46: lingyun.hostlink.v1.Host.RemoveImage:output_type -> lingyun.hostlink.v1.RemoveImageResponse
-	19, // 47: lingyun.hostlink.v1.Host.EnsureVolume:output_type -> lingyun.hostlink.v1.Volume
-	21, // 48: lingyun.hostlink.v1.Host.RemoveVolume:output_type -> lingyun.hostlink.v1.RemoveVolumeResponse
-	28, // 49: lingyun.hostlink.v1.Host.EnsureDomain:output_type -> lingyun.hostlink.v1.Domain
-	30, // 50: lingyun.hostlink.v1.Host.RemoveDomain:output_type -> lingyun.hostlink.v1.RemoveDomainResponse
-	32, // 51: lingyun.hostlink.v1.Host.CertificateRequest:output_type -> lingyun.hostlink.v1.CertificateRequestResponse
-	34, // 52: lingyun.hostlink.v1.Host.InstallCertificate:output_type -> lingyun.hostlink.v1.InstallCertificateResponse
-	36, // 53: lingyun.hostlink.v1.Host.SetGuestPassword:output_type -> lingyun.hostlink.v1.SetGuestPasswordResponse
-	38, // 54: lingyun.hostlink.v1.Host.SetGuestKeys:output_type -> lingyun.hostlink.v1.SetGuestKeysResponse
-	39, // 55: lingyun.hostlink.v1.Host.Console:output_type -> lingyun.hostlink.v1.ConsoleFrame
-	41, // 56: lingyun.hostlink.v1.Host.ConsoleLog:output_type -> lingyun.hostlink.v1.ConsoleLogResponse
-	43, // 57: lingyun.hostlink.v1.Host.ExportVolume:output_type -> lingyun.hostlink.v1.Export
-	45, // 58: lingyun.hostlink.v1.Host.RemoveExport:output_type -> lingyun.hostlink.v1.RemoveExportResponse
-	14, // 59: lingyun.hostlink.v1.Host.GetImage:output_type -> lingyun.hostlink.v1.ImageChunk
-	41, // [41:60] is the sub-list for method output_type
-	22, // [22:41] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	4,  // 7: lingyun.hostlink.v1.EnsureSnapshotRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 8: lingyun.hostlink.v1.RemoveSnapshotRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 9: lingyun.hostlink.v1.RollbackVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 10: lingyun.hostlink.v1.ReadVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 11: lingyun.hostlink.v1.VolumeChunk.fence:type_name -> lingyun.hostlink.v1.Fence
+	18, // 12: lingyun.hostlink.v1.VolumeChunk.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
+	4,  // 13: lingyun.hostlink.v1.RemoveVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 14: lingyun.hostlink.v1.EnsureDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	28, // 15: lingyun.hostlink.v1.EnsureDomainRequest.spec:type_name -> lingyun.hostlink.v1.DomainSpec
+	29, // 16: lingyun.hostlink.v1.DomainSpec.disks:type_name -> lingyun.hostlink.v1.DomainDisk
+	31, // 17: lingyun.hostlink.v1.DomainSpec.nics:type_name -> lingyun.hostlink.v1.DomainNIC
+	33, // 18: lingyun.hostlink.v1.DomainSpec.seed:type_name -> lingyun.hostlink.v1.Seed
+	0,  // 19: lingyun.hostlink.v1.DomainSpec.power:type_name -> lingyun.hostlink.v1.Power
+	32, // 20: lingyun.hostlink.v1.DomainSpec.cdroms:type_name -> lingyun.hostlink.v1.DomainCDROM
+	30, // 21: lingyun.hostlink.v1.DomainDisk.limits:type_name -> lingyun.hostlink.v1.DiskLimits
+	1,  // 22: lingyun.hostlink.v1.Domain.state:type_name -> lingyun.hostlink.v1.DomainState
+	4,  // 23: lingyun.hostlink.v1.RemoveDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 24: lingyun.hostlink.v1.InstallCertificateRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	2,  // 25: lingyun.hostlink.v1.ConsoleFrame.kind:type_name -> lingyun.hostlink.v1.ConsoleKind
+	4,  // 26: lingyun.hostlink.v1.ExportVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	3,  // 27: lingyun.hostlink.v1.Export.state:type_name -> lingyun.hostlink.v1.ExportState
+	4,  // 28: lingyun.hostlink.v1.RemoveExportRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	5,  // 29: lingyun.hostlink.v1.Host.Health:input_type -> lingyun.hostlink.v1.HealthRequest
+	8,  // 30: lingyun.hostlink.v1.Host.List:input_type -> lingyun.hostlink.v1.ListRequest
+	10, // 31: lingyun.hostlink.v1.Host.Watch:input_type -> lingyun.hostlink.v1.WatchRequest
+	12, // 32: lingyun.hostlink.v1.Host.ImageStatus:input_type -> lingyun.hostlink.v1.ImageStatusRequest
+	14, // 33: lingyun.hostlink.v1.Host.PutImage:input_type -> lingyun.hostlink.v1.ImageChunk
+	15, // 34: lingyun.hostlink.v1.Host.RemoveImage:input_type -> lingyun.hostlink.v1.RemoveImageRequest
+	17, // 35: lingyun.hostlink.v1.Host.EnsureVolume:input_type -> lingyun.hostlink.v1.EnsureVolumeRequest
+	25, // 36: lingyun.hostlink.v1.Host.RemoveVolume:input_type -> lingyun.hostlink.v1.RemoveVolumeRequest
+	27, // 37: lingyun.hostlink.v1.Host.EnsureDomain:input_type -> lingyun.hostlink.v1.EnsureDomainRequest
+	35, // 38: lingyun.hostlink.v1.Host.RemoveDomain:input_type -> lingyun.hostlink.v1.RemoveDomainRequest
+	37, // 39: lingyun.hostlink.v1.Host.CertificateRequest:input_type -> lingyun.hostlink.v1.CertificateRequestRequest
+	39, // 40: lingyun.hostlink.v1.Host.InstallCertificate:input_type -> lingyun.hostlink.v1.InstallCertificateRequest
+	41, // 41: lingyun.hostlink.v1.Host.SetGuestPassword:input_type -> lingyun.hostlink.v1.SetGuestPasswordRequest
+	43, // 42: lingyun.hostlink.v1.Host.SetGuestKeys:input_type -> lingyun.hostlink.v1.SetGuestKeysRequest
+	45, // 43: lingyun.hostlink.v1.Host.Console:input_type -> lingyun.hostlink.v1.ConsoleFrame
+	46, // 44: lingyun.hostlink.v1.Host.ConsoleLog:input_type -> lingyun.hostlink.v1.ConsoleLogRequest
+	48, // 45: lingyun.hostlink.v1.Host.ExportVolume:input_type -> lingyun.hostlink.v1.ExportVolumeRequest
+	50, // 46: lingyun.hostlink.v1.Host.RemoveExport:input_type -> lingyun.hostlink.v1.RemoveExportRequest
+	52, // 47: lingyun.hostlink.v1.Host.GetImage:input_type -> lingyun.hostlink.v1.GetImageRequest
+	20, // 48: lingyun.hostlink.v1.Host.EnsureSnapshot:input_type -> lingyun.hostlink.v1.EnsureSnapshotRequest
+	21, // 49: lingyun.hostlink.v1.Host.RemoveSnapshot:input_type -> lingyun.hostlink.v1.RemoveSnapshotRequest
+	22, // 50: lingyun.hostlink.v1.Host.RollbackVolume:input_type -> lingyun.hostlink.v1.RollbackVolumeRequest
+	23, // 51: lingyun.hostlink.v1.Host.ReadVolume:input_type -> lingyun.hostlink.v1.ReadVolumeRequest
+	24, // 52: lingyun.hostlink.v1.Host.WriteVolume:input_type -> lingyun.hostlink.v1.VolumeChunk
+	6,  // 53: lingyun.hostlink.v1.Host.Health:output_type -> lingyun.hostlink.v1.HealthResponse
+	9,  // 54: lingyun.hostlink.v1.Host.List:output_type -> lingyun.hostlink.v1.ListResponse
+	11, // 55: lingyun.hostlink.v1.Host.Watch:output_type -> lingyun.hostlink.v1.Event
+	13, // 56: lingyun.hostlink.v1.Host.ImageStatus:output_type -> lingyun.hostlink.v1.ImageStatusResponse
+	13, // 57: lingyun.hostlink.v1.Host.PutImage:output_type -> lingyun.hostlink.v1.ImageStatusResponse
+	16, // 58: lingyun.hostlink.v1.Host.RemoveImage:output_type -> lingyun.hostlink.v1.RemoveImageResponse
+	19, // 59: lingyun.hostlink.v1.Host.EnsureVolume:output_type -> lingyun.hostlink.v1.Volume
+	26, // 60: lingyun.hostlink.v1.Host.RemoveVolume:output_type -> lingyun.hostlink.v1.RemoveVolumeResponse
+	34, // 61: lingyun.hostlink.v1.Host.EnsureDomain:output_type -> lingyun.hostlink.v1.Domain
+	36, // 62: lingyun.hostlink.v1.Host.RemoveDomain:output_type -> lingyun.hostlink.v1.RemoveDomainResponse
+	38, // 63: lingyun.hostlink.v1.Host.CertificateRequest:output_type -> lingyun.hostlink.v1.CertificateRequestResponse
+	40, // 64: lingyun.hostlink.v1.Host.InstallCertificate:output_type -> lingyun.hostlink.v1.InstallCertificateResponse
+	42, // 65: lingyun.hostlink.v1.Host.SetGuestPassword:output_type -> lingyun.hostlink.v1.SetGuestPasswordResponse
+	44, // 66: lingyun.hostlink.v1.Host.SetGuestKeys:output_type -> lingyun.hostlink.v1.SetGuestKeysResponse
+	45, // 67: lingyun.hostlink.v1.Host.Console:output_type -> lingyun.hostlink.v1.ConsoleFrame
+	47, // 68: lingyun.hostlink.v1.Host.ConsoleLog:output_type -> lingyun.hostlink.v1.ConsoleLogResponse
+	49, // 69: lingyun.hostlink.v1.Host.ExportVolume:output_type -> lingyun.hostlink.v1.Export
+	51, // 70: lingyun.hostlink.v1.Host.RemoveExport:output_type -> lingyun.hostlink.v1.RemoveExportResponse
+	14, // 71: lingyun.hostlink.v1.Host.GetImage:output_type -> lingyun.hostlink.v1.ImageChunk
+	19, // 72: lingyun.hostlink.v1.Host.EnsureSnapshot:output_type -> lingyun.hostlink.v1.Volume
+	19, // 73: lingyun.hostlink.v1.Host.RemoveSnapshot:output_type -> lingyun.hostlink.v1.Volume
+	19, // 74: lingyun.hostlink.v1.Host.RollbackVolume:output_type -> lingyun.hostlink.v1.Volume
+	24, // 75: lingyun.hostlink.v1.Host.ReadVolume:output_type -> lingyun.hostlink.v1.VolumeChunk
+	19, // 76: lingyun.hostlink.v1.Host.WriteVolume:output_type -> lingyun.hostlink.v1.Volume
+	53, // [53:77] is the sub-list for method output_type
+	29, // [29:53] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_hostlink_proto_init() }
@@ -3189,7 +3782,7 @@ func file_hostlink_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hostlink_proto_rawDesc), len(file_hostlink_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   43,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

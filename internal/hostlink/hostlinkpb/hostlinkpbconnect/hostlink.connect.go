@@ -73,6 +73,16 @@ const (
 	HostRemoveExportProcedure = "/lingyun.hostlink.v1.Host/RemoveExport"
 	// HostGetImageProcedure is the fully-qualified name of the Host's GetImage RPC.
 	HostGetImageProcedure = "/lingyun.hostlink.v1.Host/GetImage"
+	// HostEnsureSnapshotProcedure is the fully-qualified name of the Host's EnsureSnapshot RPC.
+	HostEnsureSnapshotProcedure = "/lingyun.hostlink.v1.Host/EnsureSnapshot"
+	// HostRemoveSnapshotProcedure is the fully-qualified name of the Host's RemoveSnapshot RPC.
+	HostRemoveSnapshotProcedure = "/lingyun.hostlink.v1.Host/RemoveSnapshot"
+	// HostRollbackVolumeProcedure is the fully-qualified name of the Host's RollbackVolume RPC.
+	HostRollbackVolumeProcedure = "/lingyun.hostlink.v1.Host/RollbackVolume"
+	// HostReadVolumeProcedure is the fully-qualified name of the Host's ReadVolume RPC.
+	HostReadVolumeProcedure = "/lingyun.hostlink.v1.Host/ReadVolume"
+	// HostWriteVolumeProcedure is the fully-qualified name of the Host's WriteVolume RPC.
+	HostWriteVolumeProcedure = "/lingyun.hostlink.v1.Host/WriteVolume"
 )
 
 // HostClient is a client for the lingyun.hostlink.v1.Host service.
@@ -105,6 +115,15 @@ type HostClient interface {
 	ExportVolume(context.Context, *hostlinkpb.ExportVolumeRequest) (*hostlinkpb.Export, error)
 	RemoveExport(context.Context, *hostlinkpb.RemoveExportRequest) (*hostlinkpb.RemoveExportResponse, error)
 	GetImage(context.Context, *hostlinkpb.GetImageRequest) (*connect.ServerStreamForClient[hostlinkpb.ImageChunk], error)
+	// Snapshots live and die with their volume. A volume that a running guest has is snapshotted under it; it is
+	// rolled back only when none has.
+	EnsureSnapshot(context.Context, *hostlinkpb.EnsureSnapshotRequest) (*hostlinkpb.Volume, error)
+	RemoveSnapshot(context.Context, *hostlinkpb.RemoveSnapshotRequest) (*hostlinkpb.Volume, error)
+	RollbackVolume(context.Context, *hostlinkpb.RollbackVolumeRequest) (*hostlinkpb.Volume, error)
+	// ReadVolume sends a volume that no guest has, with its snapshots; WriteVolume takes one in. Both last as long
+	// as they take.
+	ReadVolume(context.Context, *hostlinkpb.ReadVolumeRequest) (*connect.ServerStreamForClient[hostlinkpb.VolumeChunk], error)
+	WriteVolume(context.Context) (*connect.ClientStreamForClientSimple[hostlinkpb.VolumeChunk, hostlinkpb.Volume], error)
 }
 
 // NewHostClient constructs a client for the lingyun.hostlink.v1.Host service. By default, it uses
@@ -232,6 +251,36 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(hostMethods.ByName("GetImage")),
 			connect.WithClientOptions(opts...),
 		),
+		ensureSnapshot: connect.NewClient[hostlinkpb.EnsureSnapshotRequest, hostlinkpb.Volume](
+			httpClient,
+			baseURL+HostEnsureSnapshotProcedure,
+			connect.WithSchema(hostMethods.ByName("EnsureSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		removeSnapshot: connect.NewClient[hostlinkpb.RemoveSnapshotRequest, hostlinkpb.Volume](
+			httpClient,
+			baseURL+HostRemoveSnapshotProcedure,
+			connect.WithSchema(hostMethods.ByName("RemoveSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		rollbackVolume: connect.NewClient[hostlinkpb.RollbackVolumeRequest, hostlinkpb.Volume](
+			httpClient,
+			baseURL+HostRollbackVolumeProcedure,
+			connect.WithSchema(hostMethods.ByName("RollbackVolume")),
+			connect.WithClientOptions(opts...),
+		),
+		readVolume: connect.NewClient[hostlinkpb.ReadVolumeRequest, hostlinkpb.VolumeChunk](
+			httpClient,
+			baseURL+HostReadVolumeProcedure,
+			connect.WithSchema(hostMethods.ByName("ReadVolume")),
+			connect.WithClientOptions(opts...),
+		),
+		writeVolume: connect.NewClient[hostlinkpb.VolumeChunk, hostlinkpb.Volume](
+			httpClient,
+			baseURL+HostWriteVolumeProcedure,
+			connect.WithSchema(hostMethods.ByName("WriteVolume")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -256,6 +305,11 @@ type hostClient struct {
 	exportVolume       *connect.Client[hostlinkpb.ExportVolumeRequest, hostlinkpb.Export]
 	removeExport       *connect.Client[hostlinkpb.RemoveExportRequest, hostlinkpb.RemoveExportResponse]
 	getImage           *connect.Client[hostlinkpb.GetImageRequest, hostlinkpb.ImageChunk]
+	ensureSnapshot     *connect.Client[hostlinkpb.EnsureSnapshotRequest, hostlinkpb.Volume]
+	removeSnapshot     *connect.Client[hostlinkpb.RemoveSnapshotRequest, hostlinkpb.Volume]
+	rollbackVolume     *connect.Client[hostlinkpb.RollbackVolumeRequest, hostlinkpb.Volume]
+	readVolume         *connect.Client[hostlinkpb.ReadVolumeRequest, hostlinkpb.VolumeChunk]
+	writeVolume        *connect.Client[hostlinkpb.VolumeChunk, hostlinkpb.Volume]
 }
 
 // Health calls lingyun.hostlink.v1.Host.Health.
@@ -413,6 +467,43 @@ func (c *hostClient) GetImage(ctx context.Context, req *hostlinkpb.GetImageReque
 	return c.getImage.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// EnsureSnapshot calls lingyun.hostlink.v1.Host.EnsureSnapshot.
+func (c *hostClient) EnsureSnapshot(ctx context.Context, req *hostlinkpb.EnsureSnapshotRequest) (*hostlinkpb.Volume, error) {
+	response, err := c.ensureSnapshot.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemoveSnapshot calls lingyun.hostlink.v1.Host.RemoveSnapshot.
+func (c *hostClient) RemoveSnapshot(ctx context.Context, req *hostlinkpb.RemoveSnapshotRequest) (*hostlinkpb.Volume, error) {
+	response, err := c.removeSnapshot.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RollbackVolume calls lingyun.hostlink.v1.Host.RollbackVolume.
+func (c *hostClient) RollbackVolume(ctx context.Context, req *hostlinkpb.RollbackVolumeRequest) (*hostlinkpb.Volume, error) {
+	response, err := c.rollbackVolume.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReadVolume calls lingyun.hostlink.v1.Host.ReadVolume.
+func (c *hostClient) ReadVolume(ctx context.Context, req *hostlinkpb.ReadVolumeRequest) (*connect.ServerStreamForClient[hostlinkpb.VolumeChunk], error) {
+	return c.readVolume.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// WriteVolume calls lingyun.hostlink.v1.Host.WriteVolume.
+func (c *hostClient) WriteVolume(ctx context.Context) (*connect.ClientStreamForClientSimple[hostlinkpb.VolumeChunk, hostlinkpb.Volume], error) {
+	return c.writeVolume.CallClientStreamSimple(ctx)
+}
+
 // HostHandler is an implementation of the lingyun.hostlink.v1.Host service.
 type HostHandler interface {
 	Health(context.Context, *hostlinkpb.HealthRequest) (*hostlinkpb.HealthResponse, error)
@@ -443,6 +534,15 @@ type HostHandler interface {
 	ExportVolume(context.Context, *hostlinkpb.ExportVolumeRequest) (*hostlinkpb.Export, error)
 	RemoveExport(context.Context, *hostlinkpb.RemoveExportRequest) (*hostlinkpb.RemoveExportResponse, error)
 	GetImage(context.Context, *hostlinkpb.GetImageRequest, *connect.ServerStream[hostlinkpb.ImageChunk]) error
+	// Snapshots live and die with their volume. A volume that a running guest has is snapshotted under it; it is
+	// rolled back only when none has.
+	EnsureSnapshot(context.Context, *hostlinkpb.EnsureSnapshotRequest) (*hostlinkpb.Volume, error)
+	RemoveSnapshot(context.Context, *hostlinkpb.RemoveSnapshotRequest) (*hostlinkpb.Volume, error)
+	RollbackVolume(context.Context, *hostlinkpb.RollbackVolumeRequest) (*hostlinkpb.Volume, error)
+	// ReadVolume sends a volume that no guest has, with its snapshots; WriteVolume takes one in. Both last as long
+	// as they take.
+	ReadVolume(context.Context, *hostlinkpb.ReadVolumeRequest, *connect.ServerStream[hostlinkpb.VolumeChunk]) error
+	WriteVolume(context.Context, *connect.ClientStream[hostlinkpb.VolumeChunk]) (*hostlinkpb.Volume, error)
 }
 
 // NewHostHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -566,6 +666,36 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(hostMethods.ByName("GetImage")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostEnsureSnapshotHandler := connect.NewUnaryHandlerSimple(
+		HostEnsureSnapshotProcedure,
+		svc.EnsureSnapshot,
+		connect.WithSchema(hostMethods.ByName("EnsureSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostRemoveSnapshotHandler := connect.NewUnaryHandlerSimple(
+		HostRemoveSnapshotProcedure,
+		svc.RemoveSnapshot,
+		connect.WithSchema(hostMethods.ByName("RemoveSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostRollbackVolumeHandler := connect.NewUnaryHandlerSimple(
+		HostRollbackVolumeProcedure,
+		svc.RollbackVolume,
+		connect.WithSchema(hostMethods.ByName("RollbackVolume")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostReadVolumeHandler := connect.NewServerStreamHandlerSimple(
+		HostReadVolumeProcedure,
+		svc.ReadVolume,
+		connect.WithSchema(hostMethods.ByName("ReadVolume")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostWriteVolumeHandler := connect.NewClientStreamHandlerSimple(
+		HostWriteVolumeProcedure,
+		svc.WriteVolume,
+		connect.WithSchema(hostMethods.ByName("WriteVolume")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lingyun.hostlink.v1.Host/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case HostHealthProcedure:
@@ -606,6 +736,16 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 			hostRemoveExportHandler.ServeHTTP(w, r)
 		case HostGetImageProcedure:
 			hostGetImageHandler.ServeHTTP(w, r)
+		case HostEnsureSnapshotProcedure:
+			hostEnsureSnapshotHandler.ServeHTTP(w, r)
+		case HostRemoveSnapshotProcedure:
+			hostRemoveSnapshotHandler.ServeHTTP(w, r)
+		case HostRollbackVolumeProcedure:
+			hostRollbackVolumeHandler.ServeHTTP(w, r)
+		case HostReadVolumeProcedure:
+			hostReadVolumeHandler.ServeHTTP(w, r)
+		case HostWriteVolumeProcedure:
+			hostWriteVolumeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -689,4 +829,24 @@ func (UnimplementedHostHandler) RemoveExport(context.Context, *hostlinkpb.Remove
 
 func (UnimplementedHostHandler) GetImage(context.Context, *hostlinkpb.GetImageRequest, *connect.ServerStream[hostlinkpb.ImageChunk]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.GetImage is not implemented"))
+}
+
+func (UnimplementedHostHandler) EnsureSnapshot(context.Context, *hostlinkpb.EnsureSnapshotRequest) (*hostlinkpb.Volume, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.EnsureSnapshot is not implemented"))
+}
+
+func (UnimplementedHostHandler) RemoveSnapshot(context.Context, *hostlinkpb.RemoveSnapshotRequest) (*hostlinkpb.Volume, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.RemoveSnapshot is not implemented"))
+}
+
+func (UnimplementedHostHandler) RollbackVolume(context.Context, *hostlinkpb.RollbackVolumeRequest) (*hostlinkpb.Volume, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.RollbackVolume is not implemented"))
+}
+
+func (UnimplementedHostHandler) ReadVolume(context.Context, *hostlinkpb.ReadVolumeRequest, *connect.ServerStream[hostlinkpb.VolumeChunk]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.ReadVolume is not implemented"))
+}
+
+func (UnimplementedHostHandler) WriteVolume(context.Context, *connect.ClientStream[hostlinkpb.VolumeChunk]) (*hostlinkpb.Volume, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.WriteVolume is not implemented"))
 }

@@ -1,0 +1,356 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
+	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+)
+
+// volume is a disk without data. Content says what would be in it: it changes with every write that a test pretends,
+// and snapshots keep it.
+type volume struct {
+	spec      *pb.VolumeSpec
+	content   string
+	snapshots []snapshot
+}
+
+type snapshot struct {
+	ID      string `json:"id"`
+	Content string `json:"content,omitempty"`
+	Size    uint64 `json:"size"`
+}
+
+func (h *Host) describeVolume(id string) *pb.Volume {
+	v := h.volumes[id]
+	if v == nil {
+		return &pb.Volume{Id: id}
+	}
+	out := &pb.Volume{Id: id, SizeBytes: v.spec.SizeBytes, Generation: h.generations[id]}
+	for _, s := range v.snapshots {
+		out.Snapshots = append(out.Snapshots, s.ID)
+	}
+	return out
+}
+
+// EnsureVolume implements hostlink.Host.
+func (h *Host) EnsureVolume(ctx context.Context, req *pb.EnsureVolumeRequest) (*pb.Volume, error) {
+	if err := h.cloud.enter(ctx, h, "EnsureVolume"); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := req.Spec
+	if err := h.fence(req.Fence, s.Id); err != nil {
+		return nil, err
+	}
+	have := h.volumes[s.Id]
+	if have == nil && s.ImageDigest != "" {
+		if _, ok := h.images[s.ImageDigest]; !ok {
+			return nil, fmt.Errorf("%w: image %s", hostlink.ErrNotFound, s.ImageDigest)
+		}
+	}
+	if err := h.room(s); err != nil {
+		return nil, err
+	}
+	if have == nil {
+		made := &volume{spec: kept(s)}
+		if s.SourceVolume != "" {
+			source := h.volumes[s.SourceVolume]
+			if source == nil {
+				return nil, fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, s.SourceVolume)
+			}
+			made.content = source.content
+			if s.SourceSnapshot != "" {
+				at := source.find(s.SourceSnapshot)
+				if at < 0 {
+					return nil, fmt.Errorf("%w: snapshot %s", hostlink.ErrNotFound, s.SourceSnapshot)
+				}
+				made.content = source.snapshots[at].Content
+			}
+		}
+		h.volumes[s.Id] = made
+		h.saveVolume(s.Id)
+		return h.describeVolume(s.Id), nil
+	}
+	if have.spec.SizeBytes > s.SizeBytes {
+		return nil, fmt.Errorf("%w: volume %s has %d bytes and cannot shrink to %d", hostlink.ErrInvalid, s.Id, have.spec.SizeBytes, s.SizeBytes)
+	}
+	if have.spec.SizeBytes != s.SizeBytes {
+		have.spec.SizeBytes = s.SizeBytes
+		h.saveVolume(s.Id)
+	}
+	return h.describeVolume(s.Id), nil
+}
+
+// kept is a specification as a host may keep it: without the passphrase.
+func kept(s *pb.VolumeSpec) *pb.VolumeSpec {
+	s = proto.Clone(s).(*pb.VolumeSpec)
+	s.Secret = nil
+	return s
+}
+
+// room refuses what does not fit on the host's disks.
+func (h *Host) room(s *pb.VolumeSpec) error {
+	used := s.SizeBytes
+	for id, v := range h.volumes {
+		if id != s.Id {
+			used += v.spec.SizeBytes
+		}
+	}
+	if used > uint64(h.cloud.o.DiskGB)<<30 {
+		return fmt.Errorf("%w: %d bytes on %s", hostlink.ErrNoSpace, s.SizeBytes, h.id)
+	}
+	return nil
+}
+
+func (v *volume) find(id string) int {
+	return slices.IndexFunc(v.snapshots, func(s snapshot) bool { return s.ID == id })
+}
+
+// user is the domain that has a volume, running or defined; empty: none.
+func (h *Host) user(id string, running bool) string {
+	for _, d := range h.domains {
+		if slices.Contains(d.open(), id) && (!running || d.state == pb.DomainState_DOMAIN_STATE_RUNNING) {
+			return d.spec.Id
+		}
+	}
+	return ""
+}
+
+// open are the volumes that a domain has.
+func (d *domain) open() []string {
+	ids := slices.Clone(d.held)
+	for _, disk := range d.spec.GetDisks() {
+		if !slices.Contains(ids, disk.VolumeId) {
+			ids = append(ids, disk.VolumeId)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// hold keeps what a running guest does not let go of, when it was told to be so.
+func (d *domain) hold(next *pb.DomainSpec) {
+	d.held = slices.DeleteFunc(d.held, func(id string) bool { return !d.clings || d.state != pb.DomainState_DOMAIN_STATE_RUNNING })
+	if !d.clings || d.state != pb.DomainState_DOMAIN_STATE_RUNNING {
+		return
+	}
+	for _, id := range d.open() {
+		gone := !slices.ContainsFunc(next.Disks, func(x *pb.DomainDisk) bool { return x.VolumeId == id })
+		if gone && !slices.Contains(d.held, id) {
+			d.held = append(d.held, id)
+		}
+	}
+}
+
+// RemoveVolume implements hostlink.Host.
+func (h *Host) RemoveVolume(ctx context.Context, req *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error) {
+	if err := h.cloud.enter(ctx, h, "RemoveVolume"); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.fence(req.Fence, req.Id); err != nil {
+		return nil, err
+	}
+	if user := h.user(req.Id, false); user != "" {
+		return nil, fmt.Errorf("%w: volume %s is used by %s", hostlink.ErrInvalid, req.Id, user)
+	}
+	if h.volumes[req.Id] != nil {
+		delete(h.volumes, req.Id)
+		h.saveVolume(req.Id)
+	}
+	return &pb.RemoveVolumeResponse{}, nil
+}
+
+// change finds a volume for a call about a snapshot of it.
+func (h *Host) change(ctx context.Context, call, resource, volume string, f *pb.Fence) (*volume, error) {
+	if err := h.cloud.enter(ctx, h, call); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.fence(f, resource); err != nil {
+		return nil, err
+	}
+	return h.volumes[volume], nil
+}
+
+// EnsureSnapshot implements hostlink.Host.
+func (h *Host) EnsureSnapshot(ctx context.Context, req *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
+	v, err := h.change(ctx, "EnsureSnapshot", req.Id, req.VolumeId, req.Fence)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v == nil {
+		return nil, fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, req.VolumeId)
+	}
+	if v.spec.Raw {
+		return nil, fmt.Errorf("%w: volume %s is shared", hostlink.ErrInvalid, req.VolumeId)
+	}
+	if v.find(req.Id) < 0 {
+		v.snapshots = append(v.snapshots, snapshot{req.Id, v.content, v.spec.SizeBytes})
+		h.saveVolume(req.VolumeId)
+	}
+	out := h.describeVolume(req.VolumeId)
+	out.Frozen = h.user(req.VolumeId, true) != ""
+	return out, nil
+}
+
+// RemoveSnapshot implements hostlink.Host.
+func (h *Host) RemoveSnapshot(ctx context.Context, req *pb.RemoveSnapshotRequest) (*pb.Volume, error) {
+	v, err := h.change(ctx, "RemoveSnapshot", req.Id, req.VolumeId, req.Fence)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v == nil {
+		return h.describeVolume(req.VolumeId), nil
+	}
+	if at := v.find(req.Id); at >= 0 {
+		v.snapshots = slices.Delete(v.snapshots, at, at+1)
+		h.saveVolume(req.VolumeId)
+	}
+	return h.describeVolume(req.VolumeId), nil
+}
+
+// RollbackVolume implements hostlink.Host.
+func (h *Host) RollbackVolume(ctx context.Context, req *pb.RollbackVolumeRequest) (*pb.Volume, error) {
+	v, err := h.change(ctx, "RollbackVolume", req.VolumeId, req.VolumeId, req.Fence)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v == nil || v.find(req.SnapshotId) < 0 {
+		return nil, fmt.Errorf("%w: snapshot %s of volume %s", hostlink.ErrNotFound, req.SnapshotId, req.VolumeId)
+	}
+	if user := h.user(req.VolumeId, true); user != "" {
+		return nil, fmt.Errorf("%w: volume %s is used by %s, which runs", hostlink.ErrInvalid, req.VolumeId, user)
+	}
+	v.content = v.snapshots[v.find(req.SnapshotId)].Content
+	h.saveVolume(req.VolumeId)
+	return h.describeVolume(req.VolumeId), nil
+}
+
+// ReadVolume implements hostlink.Host: the volume's description is all of its data.
+func (h *Host) ReadVolume(ctx context.Context, req *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error {
+	v, err := h.change(ctx, "ReadVolume", "", req.Id, req.Fence)
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		return fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, req.Id)
+	}
+	h.mu.Lock()
+	data, user := v.data(), h.user(req.Id, true)
+	h.mu.Unlock()
+	if user != "" {
+		return fmt.Errorf("%w: volume %s is used by %s, which runs", hostlink.ErrInvalid, req.Id, user)
+	}
+	if err := each(&pb.VolumeChunk{Length: uint64(len(data))}); err != nil {
+		return err
+	}
+	if err := each(&pb.VolumeChunk{Data: data}); err != nil {
+		return err
+	}
+	return each(&pb.VolumeChunk{Last: true})
+}
+
+// WriteVolume implements hostlink.Host.
+func (h *Host) WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, error)) (*pb.Volume, error) {
+	first, err := next()
+	if err != nil {
+		return nil, err
+	}
+	spec := first.Spec
+	if _, err := h.change(ctx, "WriteVolume", spec.GetId(), spec.GetId(), first.Fence); err != nil {
+		return nil, err
+	}
+	var data []byte
+	for chunk := first; ; {
+		data = append(data, chunk.Data...)
+		if chunk.Last {
+			break
+		}
+		if chunk, err = next(); err != nil {
+			return nil, err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if spec.ImageDigest != "" {
+		if _, ok := h.images[spec.ImageDigest]; !ok {
+			return nil, fmt.Errorf("%w: image %s", hostlink.ErrNotFound, spec.ImageDigest)
+		}
+	}
+	if err := h.room(spec); err != nil {
+		return nil, err
+	}
+	v := &volume{spec: kept(spec)}
+	if err := v.fill(data); err != nil {
+		return nil, fmt.Errorf("%w: %w", hostlink.ErrInvalid, err)
+	}
+	h.volumes[spec.Id] = v
+	h.saveVolume(spec.Id)
+	return h.describeVolume(spec.Id), nil
+}
+
+// Write pretends that a guest writes to a volume: what it holds is now content. False without the volume.
+func (h *Host) Write(id, content string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.volumes[id]
+	if v == nil {
+		return false
+	}
+	v.content = content
+	h.saveVolume(id)
+	return true
+}
+
+// Content is what a volume holds; empty without it.
+func (h *Host) Content(id string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v := h.volumes[id]; v != nil {
+		return v.content
+	}
+	return ""
+}
+
+// Cling makes a guest keep disks that are taken away, or let go of them again. False without the domain.
+func (h *Host) Cling(id string, clings bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.domains[id]
+	if d == nil {
+		return false
+	}
+	d.clings = clings
+	return true
+}
+
+// Disk is what a domain was told of a disk; nil when it does not have it.
+func (h *Host) Disk(domain, volume string) *pb.DomainDisk {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.domains[domain]
+	if d == nil {
+		return nil
+	}
+	for _, d := range d.spec.GetDisks() {
+		if d.VolumeId == volume {
+			return proto.Clone(d).(*pb.DomainDisk)
+		}
+	}
+	return nil
+}
