@@ -1,0 +1,419 @@
+package ledger
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+func (s *Service) orderActions() []action.Action {
+	return []action.Action{
+		action.Define(action.Spec{Name: "DescribeOrder", Module: "billing", Region: action.RegionOptional,
+			Summary: "List orders."}, s.describeOrder),
+		action.Define(action.Spec{Name: "DescribeTransaction", Module: "billing", Region: action.RegionOptional,
+			Summary: "List balance movements."}, s.describeTransaction),
+	}
+}
+
+// window is a span of time, in unix seconds.
+type window struct {
+	BeginTime int64 `validate:"required,min=0" doc:"unix seconds"`
+	EndTime   int64 `validate:"required,min=0" doc:"unix seconds"`
+}
+
+// within narrows a query to a window: 113 when it ends before it begins. The end is part of it.
+func (w window) within(q *bun.SelectQuery) (*bun.SelectQuery, error) {
+	if w.EndTime < w.BeginTime || w.EndTime > 1<<40 {
+		return nil, retcode.InvalidParameter.Errorf("EndTime must not be before BeginTime")
+	}
+	return q.Where("created_at >= ? AND created_at < ?", w.BeginTime*1e6, (w.EndTime+1)*1e6), nil
+}
+
+// tenantFilter narrows a call to one tenant: 111 when it may not see that one.
+func tenantFilter(c *action.Call, scope action.Scope, company int64) (action.Scope, error) {
+	if company == 0 || company == scope.Company {
+		return scope, nil
+	}
+	if scope.Company != 0 {
+		return scope, retcode.AdminOnly.Errorf("only administrators see other tenants")
+	}
+	scope.Company = company
+	return scope, nil
+}
+
+// people are the names of tenants, for lists.
+func (s *Service) people(ctx context.Context, companies []int64) (map[int64]identity.Tenant, error) {
+	out := map[int64]identity.Tenant{}
+	for _, id := range companies {
+		if _, known := out[id]; known {
+			continue
+		}
+		t, err := s.Identity.Tenant(ctx, id)
+		if retcode.Of(err) == retcode.TenantNotFound {
+			out[id] = identity.Tenant{ID: id}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[id] = *t
+	}
+	return out, nil
+}
+
+func column[T any, V any](rows []T, of func(*T) V) []V {
+	out := make([]V, len(rows))
+	for i := range rows {
+		out[i] = of(&rows[i])
+	}
+	return out
+}
+
+// page reads the rows of one page, the newest first, and how many there are in all.
+func page(ctx context.Context, q *bun.SelectQuery, p action.Page) (int, error) {
+	n, err := q.OrderExpr("created_at DESC, id DESC").Offset(int64(p.Offset)).Limit(int64(p.Limit)).ScanAndCount(ctx)
+	return int(n), err
+}
+
+func seconds(micros int64) int64 { return micros / 1e6 }
+
+// wireCharge names charge types as orders and prices show them.
+func wireCharge(chargeType string) string {
+	if chargeType == Hourly {
+		return "Hour"
+	}
+	return chargeType
+}
+
+// fromWire is wireCharge backwards, for filters; both spellings count.
+func fromWire(types []string) []string {
+	out := slices.Clone(types)
+	for i, t := range out {
+		if t == "Hour" {
+			out[i] = Hourly
+		}
+	}
+	return out
+}
+
+type orderRequest struct {
+	window
+	UserAccountID int64    `doc:"tenant id"`
+	ProjectIDs    []string `doc:"project group ids"`
+	OrderTypes    []string `validate:"dive,oneof=BUY RENEW UPGRADE DOWNGRADE REFUND" doc:"types of orders"`
+	ResourceID    string   `doc:"resource id"`
+	OrderNo       string   `doc:"number of one order"`
+	action.Page
+}
+
+type orderInfo struct {
+	OrderNO      string
+	OrderType    string
+	ResourceID   string
+	ResourceName string
+	ChargeType   string  `doc:"Hour, Month, Year"`
+	AmountTotal  float64 `doc:"yuan; below 0: paid back"`
+	AmountReal   float64 `doc:"of it from the external balance"`
+	AmountFree   float64 `doc:"of it from the platform's gifts"`
+	CompanyID    int64
+	CompanyName  string
+	Email        string
+	Region       string
+	RegionAlias  string
+	OrderDetails []orderDetail
+	CreateTime   int64
+}
+
+type orderDetail struct {
+	ResourceID  string
+	ProductName string
+	Property    string `doc:"set type or segment"`
+	Quantity    int64  `doc:"cores, GB, Mb or cards"`
+	Factor      int    `doc:"periods"`
+	Unit        string
+}
+
+type orderResponse struct {
+	Infos      []orderInfo
+	TotalCount int
+}
+
+// visible are the states of orders that people see.
+var visible = bun.In([]string{done, closed, daily})
+
+func (s *Service) describeOrder(ctx context.Context, c *action.Call, q *orderRequest) (*orderResponse, error) {
+	scope, err := tenantFilter(c, c.Scope(), q.UserAccountID)
+	if err != nil {
+		return nil, err
+	}
+	var rows []order
+	sel, err := q.within(identity.Own(s.DB.Reader().NewSelect().Model(&rows), scope).Where("state IN (?)", visible))
+	if err != nil {
+		return nil, err
+	}
+	sel = anyOf(anyOf(sel, "project", q.ProjectIDs), "type", q.OrderTypes)
+	if q.ResourceID != "" {
+		sel = sel.Where("resource_id = ?", q.ResourceID)
+	}
+	if q.OrderNo != "" {
+		sel = sel.Where("id = ?", q.OrderNo)
+	}
+	out := &orderResponse{}
+	if out.TotalCount, err = page(ctx, sel, q.Page); err != nil {
+		return nil, err
+	}
+	out.Infos, err = s.orderInfos(ctx, rows)
+	return out, err
+}
+
+func (s *Service) orderInfos(ctx context.Context, rows []order) ([]orderInfo, error) {
+	who, err := s.people(ctx, column(rows, func(o *order) int64 { return o.Company }))
+	if err != nil {
+		return nil, err
+	}
+	var out []orderInfo
+	for _, o := range rows {
+		info := orderInfo{OrderNO: o.ID, OrderType: o.Type, ResourceID: o.Resource, ResourceName: o.Name, ChargeType: wireCharge(o.ChargeType),
+			AmountTotal: (o.PaidReal + o.PaidFree).Yuan(), AmountReal: o.PaidReal.Yuan(), AmountFree: o.PaidFree.Yuan(), CompanyID: o.Company,
+			CompanyName: who[o.Company].Name, Email: who[o.Company].Email, Region: o.Region, RegionAlias: o.Region, CreateTime: seconds(o.CreatedAt)}
+		items, err := decode(o.Items)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range items {
+			info.OrderDetails = append(info.OrderDetails, orderDetail{ResourceID: o.Resource, ProductName: string(i.Factor), Property: i.Scope,
+				Quantity: i.Amount, Factor: o.Quantity, Unit: unit(string(i.Factor))})
+		}
+		out = append(out, info)
+	}
+	return out, nil
+}
+
+// unit of a factor.
+func unit(factor string) string {
+	switch factor {
+	case "CPU":
+		return "core"
+	case "EIP":
+		return "Mb"
+	case "GPU":
+		return "card"
+	}
+	return "GB"
+}
+
+func anyOf(q *bun.SelectQuery, column string, values []string) *bun.SelectQuery {
+	if len(values) == 0 {
+		return q
+	}
+	return q.Where("? IN (?)", bun.Ident(column), bun.In(values))
+}
+
+type transactionRequest struct {
+	window
+	ProjectIDs      []string `doc:"project group ids"`
+	TransactionType string   `validate:"omitempty,oneof=CHARGE RECHARGE REFUND WITHDRAW FREE_RECHARGE FREE_WITHDRAW" doc:"kind of movement"`
+	UserAccountID   int64    `doc:"tenant id"`
+	action.Page
+}
+
+type transactionInfo struct {
+	TransactionNO      string
+	TransactionType    int     `doc:"1: charge, 2: recharge, 3: refund, 4: withdrawal"`
+	TradeNO            string  `doc:"number of the order, recharge or withdrawal"`
+	IncomeAmount       float64 `doc:"yuan"`
+	ExpenseAmount      float64
+	BalanceSurplus     float64 `doc:"external balance after it"`
+	FreeBalanceSurplus float64 `doc:"platform balance after it"`
+	State              int     `doc:"1: done"`
+	AccountID          int64
+	AccountName        string
+	CompanyID          int64
+	CompanyName        string
+	Email              string
+	Region             string
+	RegionAlias        string
+	CreateTime         int64
+}
+
+type transactionResponse struct {
+	Infos      []transactionInfo
+	TotalCount int
+}
+
+var tradeNumbers = map[string]int{tradeCharge: 1, tradeRecharge: 2, tradeFreeRecharge: 2, tradeRefund: 3, tradeWithdraw: 4, tradeFreeWithdraw: 4}
+
+func (s *Service) describeTransaction(ctx context.Context, c *action.Call, q *transactionRequest) (*transactionResponse, error) {
+	scope, err := tenantFilter(c, c.Scope(), q.UserAccountID)
+	if err != nil {
+		return nil, err
+	}
+	var rows []trade
+	sel, err := q.within(identity.Own(s.DB.Reader().NewSelect().Model(&rows), scope))
+	if err != nil {
+		return nil, err
+	}
+	if sel = anyOf(sel, "project", q.ProjectIDs); q.TransactionType != "" {
+		sel = sel.Where("type = ?", q.TransactionType)
+	}
+	out := &transactionResponse{}
+	if out.TotalCount, err = page(ctx, sel, q.Page); err != nil {
+		return nil, err
+	}
+	out.Infos, err = s.transactionInfos(ctx, rows)
+	return out, err
+}
+
+func (s *Service) transactionInfos(ctx context.Context, rows []trade) ([]transactionInfo, error) {
+	who, err := s.people(ctx, column(rows, func(t *trade) int64 { return t.Company }))
+	if err != nil {
+		return nil, err
+	}
+	var out []transactionInfo
+	for _, t := range rows {
+		i := transactionInfo{TransactionNO: t.ID, TransactionType: tradeNumbers[t.Type], TradeNO: t.Order, IncomeAmount: max(0, t.Amount).Yuan(),
+			ExpenseAmount: max(0, -t.Amount).Yuan(), BalanceSurplus: t.RealAfter.Yuan(), FreeBalanceSurplus: t.FreeAfter.Yuan(), State: 1, AccountID: t.Account,
+			CompanyID: t.Company, CompanyName: who[t.Company].Name, Email: who[t.Company].Email, Region: t.Region, RegionAlias: t.Region, CreateTime: seconds(t.CreatedAt)}
+		if t.Account != 0 {
+			i.AccountName = i.Email
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+type describeRechargeRequest struct {
+	window
+	FromType      string `doc:"where the money came from"`
+	RechargeType  string `doc:"FREE, REAL"`
+	UserAccountID int64  `doc:"tenant id"`
+	action.Tenant
+	action.Page
+}
+
+type rechargeInfo struct {
+	TransactonNO string `doc:"spelled so"`
+	SerialNo     string
+	AccountID    int64
+	AccountName  string
+	CompanyID    int64
+	CompanyName  string
+	Email        string
+	FromType     string
+	RechargeType string
+	TradeAmount  float64 `doc:"yuan"`
+	CreateTime   int64
+	UpdateTime   int64
+}
+
+type describeRechargeResponse struct {
+	Infos      []rechargeInfo
+	TotalCount int
+}
+
+func (s *Service) describeRecharge(ctx context.Context, c *action.Call, q *describeRechargeRequest) (*describeRechargeResponse, error) {
+	scope, err := tenantFilter(c, action.Scope{Company: c.Company}, q.UserAccountID)
+	if err != nil {
+		return nil, err
+	}
+	var rows []recharge
+	sel, err := q.within(identity.Own(s.DB.Reader().NewSelect().Model(&rows), scope))
+	if err != nil {
+		return nil, err
+	}
+	if q.FromType != "" {
+		sel = sel.Where("from_type = ?", trimFrom(q.FromType))
+	}
+	if q.RechargeType != "" {
+		sel = sel.Where("type = ?", q.RechargeType)
+	}
+	out := &describeRechargeResponse{}
+	if out.TotalCount, err = page(ctx, sel, q.Page); err != nil {
+		return nil, err
+	}
+	out.Infos, err = s.rechargeInfos(ctx, rows)
+	return out, err
+}
+
+func (s *Service) rechargeInfos(ctx context.Context, rows []recharge) ([]rechargeInfo, error) {
+	who, err := s.people(ctx, column(rows, func(r *recharge) int64 { return r.Company }))
+	if err != nil {
+		return nil, err
+	}
+	var out []rechargeInfo
+	for _, r := range rows {
+		i := rechargeInfo{TransactonNO: r.Trade, AccountID: r.Account, AccountName: r.Email, CompanyID: r.Company, CompanyName: who[r.Company].Name,
+			Email: who[r.Company].Email, FromType: r.FromType, RechargeType: r.Type, TradeAmount: r.Amount.Yuan(), CreateTime: seconds(r.CreatedAt), UpdateTime: seconds(r.CreatedAt)}
+		if r.Serial != nil {
+			i.SerialNo = *r.Serial
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+type describeWithdrawRequest struct {
+	BeginTime      int64   `validate:"min=0" doc:"unix seconds"`
+	EndTime        int64   `validate:"min=0" doc:"unix seconds"`
+	CompanyIDs     []int64 `doc:"tenants"`
+	SrcAccountType string  `validate:"omitempty,oneof=FREE REAL" doc:"balance"`
+	action.Page
+}
+
+type withdrawInfo struct {
+	WithdrawNo     string
+	TransactonNo   string
+	CompanyID      int64
+	Email          string
+	SrcAccountType string
+	Amount         float64 `doc:"yuan"`
+	OpertatorName  string  `doc:"spelled so"`
+	CreateTime     int64
+}
+
+type describeWithdrawResponse struct {
+	Infos      []withdrawInfo
+	TotalCount int
+}
+
+func (s *Service) describeWithdraw(ctx context.Context, _ *action.Call, q *describeWithdrawRequest) (*describeWithdrawResponse, error) {
+	if q.EndTime == 0 {
+		q.EndTime = s.Clock.Now().Add(time.Hour).Unix()
+	}
+	var rows []withdrawal
+	sel, err := window{q.BeginTime, q.EndTime}.within(s.DB.Reader().NewSelect().Model(&rows))
+	if err != nil {
+		return nil, err
+	}
+	if len(q.CompanyIDs) > 0 {
+		sel = sel.Where("company IN (?)", bun.In(q.CompanyIDs))
+	}
+	if q.SrcAccountType != "" {
+		sel = sel.Where("source = ?", q.SrcAccountType)
+	}
+	out := &describeWithdrawResponse{}
+	if out.TotalCount, err = page(ctx, sel, q.Page); err != nil {
+		return nil, err
+	}
+	out.Infos, err = s.withdrawInfos(ctx, rows)
+	return out, err
+}
+
+func (s *Service) withdrawInfos(ctx context.Context, rows []withdrawal) ([]withdrawInfo, error) {
+	who, err := s.people(ctx, column(rows, func(w *withdrawal) int64 { return w.Company }))
+	if err != nil {
+		return nil, err
+	}
+	var out []withdrawInfo
+	for _, w := range rows {
+		out = append(out, withdrawInfo{WithdrawNo: w.ID, TransactonNo: w.Trade, CompanyID: w.Company, Email: who[w.Company].Email, SrcAccountType: w.Source,
+			Amount: w.Amount.Yuan(), OpertatorName: w.Email, CreateTime: seconds(w.CreatedAt)})
+	}
+	return out, nil
+}
