@@ -34,6 +34,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
@@ -124,6 +125,7 @@ type Controller struct {
 	Catalog   *catalog.Service
 	Audit     *audit.Service
 	Downloads *download.Service
+	Ledger    *ledger.Service
 	Fleet     *fleet.Service
 	Network   *network.Service
 	Block     *block.Service
@@ -219,8 +221,10 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailConfig, Roots: cfg.MailRoots})
 	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
 		Setting: c.Catalog.Setting, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
+	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog})
 	c.Identity.OnTenant(c.Catalog.Furnish)
 	c.Catalog.OnTenants(c.Identity.CheckTenant)
+	c.Identity.OnTenant(c.Ledger.Furnish)
 
 	if err := c.loadAuthority(ctx); err != nil {
 		return err
@@ -254,12 +258,12 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnCapacity(c.Fleet.Capacity)
 	c.Catalog.OnScopes(c.Fleet.PriceScopes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
-		Fleet: c.Fleet, Fabric: c.Fabric, DNS: cfg.DNS})
+		Fleet: c.Fleet, Fabric: c.Fabric, Ledger: c.Ledger, DNS: cfg.DNS})
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
-		Catalog: c.Catalog, Fleet: c.Fleet})
+		Catalog: c.Catalog, Fleet: c.Fleet, Ledger: c.Ledger})
 	c.Catalog.OnScopes(c.Network.PriceScopes)
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
-		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, ImportDir: filepath.Join(cfg.Dir, "import")})
+		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
 	c.Directory = new(resource.Directory)
@@ -278,7 +282,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
-	for _, room := range []interface{ Actions() []action.Action }{c.Identity, c.Catalog, c.Audit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
+	for _, room := range []interface{ Actions() []action.Action }{c.Identity, c.Catalog, c.Audit, c.Ledger, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
 		all = append(all, room.Actions()...)
 	}
 	return all
@@ -387,6 +391,11 @@ func (c *Controller) bootstrap(ctx context.Context) error {
 	if err := c.Identity.Bootstrap(ctx, cfg.Dir, c.URL, catalog.DefaultRegion); err != nil {
 		return err
 	}
+	for _, company := range []int64{identity.AdminCompany, identity.AdminCompany + 1} {
+		if err := c.Ledger.Grant(ctx, company, firstGift); err != nil {
+			return err
+		}
+	}
 	debug.FreeOSMemory() // hashing the first passwords took some
 	return nil
 }
@@ -396,6 +405,8 @@ const (
 	simulatedArch = "x86_64"
 	// realStorageOvercommit, in percent: volumes are thin, and a full disk takes no new ones.
 	realStorageOvercommit = 400
+	// firstGift of the tenants that a new cloud begins with, in yuan: enough to try everything.
+	firstGift = 500_000
 )
 
 // Run serves until ctx ends or the lease is lost, then stops cleanly: requests under way are answered,
@@ -405,7 +416,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer cancel()
 	var loops sync.WaitGroup
 	for _, run := range []func(context.Context){
-		c.Mail.Run, c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run,
+		c.Mail.Run, c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run, c.Ledger.Run,
 		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
 		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,

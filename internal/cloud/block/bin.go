@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -56,8 +57,8 @@ func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) er
 		if err := checkBin(d, retcode.ResourceAlreadyEnabled); err != nil {
 			return err
 		}
-		if d.ExpireAt != 0 && d.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired", d.ID)
+		if err := s.Ledger.Restore(ctx, tx, d.ID); err != nil {
+			return err
 		}
 		if err := s.Catalog.Reserve(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
 			return err
@@ -97,6 +98,27 @@ func (s *Service) beginDestroy(ctx context.Context, tx bun.Tx, d *Disk) (op stri
 	}
 	return s.flows.terminate.Accept(ctx, tx, workflow.Request{Action: "TerminateResource", Company: d.Company, Region: d.Region,
 		Resources: []string{d.ID}, Locks: []workflow.Lock{{Resource: d.ID, Exclusive: true}}}, job{Disk: d.ID, Generation: d.Generation})
+}
+
+// removeExpired moves a data disk whose grace is over to the bin; while it is attached it waits.
+func (s *Service) removeExpired(ctx context.Context, id string) error {
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		d, err := ByID(ctx, tx, action.Scope{}, id)
+		if err != nil {
+			return err
+		}
+		if d.State != Unbound {
+			return ledger.ErrUnderWay
+		}
+		if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
+			return err
+		}
+		d.DeletedAt = s.Clock.Micros()
+		if err := s.move(ctx, tx, d, Deleted, "deleted_at"); err != nil {
+			return err
+		}
+		return s.Ledger.Recycle(ctx, tx, d.ID)
+	})
 }
 
 // SweepDisks starts the destruction of data disks that entered the bin at or before a time (unix microseconds).

@@ -14,6 +14,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -28,6 +29,7 @@ type Deps struct {
 	Identity *identity.Service
 	Catalog  *catalog.Service
 	Fleet    *fleet.Service
+	Ledger   *ledger.Service
 }
 
 // Service is block storage.
@@ -64,6 +66,7 @@ func New(d Deps) *Service {
 	s := &Service{Deps: d}
 	s.register()
 	s.Fleet.OnWanted(s.wanted)
+	s.Ledger.Register(ledger.Kind{Name: ledger.Disk, Table: "disk", Remove: s.removeExpired})
 	return s
 }
 

@@ -114,6 +114,11 @@ func (s *Service) ReleaseTx(ctx context.Context, tx bun.Tx, vm string, drop bool
 		if err := s.move(ctx, tx, &d, to, "vm_id", "target", "deleted_at"); err != nil {
 			return nil, err
 		}
+		if drop {
+			if err := s.Ledger.Recycle(ctx, tx, d.ID); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return freed, nil
 }
@@ -129,6 +134,9 @@ func (s *Service) EndTx(ctx context.Context, tx bun.Tx, to string, disks ...Disk
 		}
 		d.VMID, d.HostID, d.EndedAt = "", "", s.Clock.Micros()
 		if err := s.move(ctx, tx, &d, to, "vm_id", "host_id", "ended_at"); err != nil {
+			return err
+		}
+		if err := s.Ledger.End(ctx, tx, d.ID); err != nil {
 			return err
 		}
 	}

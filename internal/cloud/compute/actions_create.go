@@ -250,8 +250,10 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	if _, err := tx.NewInsert().Model(sd).Exec(ctx); err != nil {
 		return "", "", err
 	}
-	op, err = s.flows.create.Accept(ctx, tx, request(c, v, locks, resources...), j)
-	return op, eip, err
+	if op, err = s.flows.create.Accept(ctx, tx, request(c, "", v, locks, resources...), j); err != nil {
+		return "", "", err
+	}
+	return op, eip, s.Ledger.Hold(ctx, tx, purchases(v, disks)...)
 }
 
 // rows makes the rows of a request, without what the transaction decides.

@@ -61,9 +61,10 @@ func (s *Service) accept(ctx context.Context, tx bun.Tx, c *action.Call, v *VM, 
 	if err := check(v, verb); err != nil {
 		return "", err
 	}
-	now := s.Clock.Micros()
-	if v.ExpireAt != 0 && v.ExpireAt <= now && verb != Terminate {
-		return "", retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+	if c != nil && verb != Delete && verb != Terminate {
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
+			return "", err
+		}
 	}
 	if h, _ := s.Fleet.HostInfo(v.HostID); h.State == fleet.Down && verb != Delete && verb != Terminate {
 		return "", retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID)
@@ -92,7 +93,7 @@ func (s *Service) accept(ctx context.Context, tx bun.Tx, c *action.Call, v *VM, 
 	if !ok {
 		return "", retcode.InvalidVMState.Errorf("%s is being changed by another request", v.ID)
 	}
-	op, err = w.Accept(ctx, tx, request(c, v, locks, more...), j)
+	op, err = w.Accept(ctx, tx, request(c, verb, v, locks, more...), j)
 	if busy := new(workflow.BusyError); errors.As(err, &busy) {
 		return "", retcode.InvalidVMState.Errorf("%s is busy with %s", v.ID, busy.Action)
 	}
@@ -159,8 +160,13 @@ func (s *Service) deleteVM(ctx context.Context, c *action.Call, q *deleteVMReque
 		return nil, nil
 	}
 	all := q.DelBindResource == 1
-	return nil, s.act(ctx, c, q.VMID, Delete, Deleting, s.flows.del, func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
-		j.DropEIPs, j.DropDisks = all || q.ReleaseEIP, all || q.DeleteDataDisk
+	return nil, s.act(ctx, c, q.VMID, Delete, Deleting, s.flows.del, s.beginDelete(all || q.ReleaseEIP, all || q.DeleteDataDisk))
+}
+
+// beginDelete is the change that begins a machine's way to the bin, with its addresses and data disks or without.
+func (s *Service) beginDelete(dropEIPs, dropDisks bool) func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
+	return func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
+		j.DropEIPs, j.DropDisks = dropEIPs, dropDisks
 		eips, err := s.Network.BeginUnbindAllTx(ctx, tx, v.ID)
 		if err != nil {
 			return nil, err
@@ -170,5 +176,5 @@ func (s *Service) deleteVM(ctx context.Context, c *action.Call, q *deleteVMReque
 		}
 		j.EIPs, v.Listed, v.DeletedAt = eips, false, s.Clock.Micros()
 		return eips, count(ctx, tx, v.Company, v.Region, -1)
-	})
+	}
 }

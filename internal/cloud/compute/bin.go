@@ -42,8 +42,8 @@ func (s *Service) RestoreVM(ctx context.Context, c *action.Call, id string) erro
 		if err := check(v, Rollback); err != nil {
 			return err
 		}
-		if v.ExpireAt != 0 && v.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+		if err := s.Ledger.Restore(ctx, tx, v.ID); err != nil {
+			return err
 		}
 		disks, err := block.Of(ctx, tx, v.ID)
 		if err != nil {

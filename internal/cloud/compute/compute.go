@@ -16,6 +16,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
@@ -33,6 +34,7 @@ type Deps struct {
 	Fleet    *fleet.Service
 	Network  *network.Service
 	Block    *block.Service
+	Ledger   *ledger.Service
 	// ImportDir is where administrators put image files for ImportBaseImage; empty: the action refuses.
 	ImportDir string
 	// QemuImg is the program that inspects images; empty: qemu-img of the search path.
@@ -57,6 +59,7 @@ func New(d Deps) *Service {
 	s.Fleet.OnWanted(s.wanted)
 	s.Network.RegisterTarget(network.VM, target{s})
 	s.Block.RegisterMachines(machines{s})
+	s.Ledger.Register(ledger.Kind{Name: ledger.VM, Longest: 24, Table: "vm", AutoRenew: true, Expired: s.stopExpired, Remove: s.removeExpired})
 	return s
 }
 

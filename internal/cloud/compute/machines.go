@@ -11,7 +11,6 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
-	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // machines lets disks be attached to machines.
@@ -30,8 +29,8 @@ func (m machines) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id
 	if err := check(v, Bind); err != nil {
 		return nil, err
 	}
-	if v.ExpireAt != 0 && v.ExpireAt <= m.Clock.Micros() {
-		return nil, retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+	if err := m.Ledger.Check(ctx, tx, v.ID); err != nil {
+		return nil, err
 	}
 	out := machineOf(v)
 	return &out, nil

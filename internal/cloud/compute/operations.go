@@ -209,9 +209,12 @@ func vmQuota(v *VM, disks []block.Disk) catalog.Amounts {
 	return a
 }
 
-// request describes an operation on a machine. Only the bin's sweep acts without a call.
-func request(c *action.Call, v *VM, locks []workflow.Lock, more ...string) workflow.Request {
-	r := workflow.Request{Action: "TerminateResource", Company: v.Company, Region: v.Region, Resources: append([]string{v.ID}, more...), Locks: locks}
+// byItself are the actions that the cloud does without a call, when a machine expires or the bin is swept.
+var byItself = map[string]string{Stop: "StopVMInstance", Delete: "DeleteVMInstance", Terminate: "TerminateResource"}
+
+// request describes an operation on a machine; c is nil for what the cloud does by itself.
+func request(c *action.Call, verb string, v *VM, locks []workflow.Lock, more ...string) workflow.Request {
+	r := workflow.Request{Action: byItself[verb], Company: v.Company, Region: v.Region, Resources: append([]string{v.ID}, more...), Locks: locks}
 	if c != nil {
 		r.Action = c.Action
 	}

@@ -135,7 +135,7 @@ func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
 			return err
 		}
 	}
-	return nil
+	return s.capture(ctx, tx, v.ID, j.EIPs)
 }
 
 // createFailed gives back everything that the request reserved. The row stays, so that people see why.
@@ -174,6 +174,8 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 	}
 	v.HostID, v.PortID, v.DeletedAt = "", "", s.Clock.Micros()
 	v.because(cause)
-	_, err = s.move(ctx, tx, v, Failed, "host_id", "port_id", "placed", "reason", "reason_code", "deleted_at")
-	return err
+	if _, err = s.move(ctx, tx, v, Failed, "host_id", "port_id", "placed", "reason", "reason_code", "deleted_at"); err != nil {
+		return err
+	}
+	return s.Ledger.End(ctx, tx, v.ID)
 }

@@ -75,8 +75,10 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 	}
 	v.QGAConnected = false
 	v.because(nil)
-	_, err = s.settle(ctx, tx, v, Deleted, "placed", "reason", "reason_code", "qga_connected")
-	return err
+	if _, err = s.settle(ctx, tx, v, Deleted, "placed", "reason", "reason_code", "qga_connected"); err != nil {
+		return err
+	}
+	return s.Ledger.Recycle(ctx, tx, v.ID)
 }
 
 // notDeleted puts a machine that could not be deleted back. Its EIPs stay unbound.
@@ -149,6 +151,8 @@ func (s *Service) terminated(ctx context.Context, tx bun.Tx, j *job) error {
 		return err
 	}
 	v.HostID, v.PortID, v.EndedAt = "", "", s.Clock.Micros()
-	_, err = s.move(ctx, tx, v, Terminated, "host_id", "port_id", "ended_at")
-	return err
+	if _, err = s.move(ctx, tx, v, Terminated, "host_id", "port_id", "ended_at"); err != nil {
+		return err
+	}
+	return s.Ledger.End(ctx, tx, v.ID)
 }

@@ -89,7 +89,7 @@ func (s *Service) getRenewPrice(ctx context.Context, c *action.Call, q *renewReq
 		return nil, err
 	}
 	price, err := s.renewalPrice(ctx, s.DB.Reader(), *row, chargeType, quantity)
-	return &renewPriceResponse{Price: price.Yuan()}, err
+	return &renewPriceResponse{Price: price.Float()}, err
 }
 
 type autoRenewRequest struct {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/uptrace/bun"
@@ -28,12 +29,15 @@ func (s *Service) moneyActions() []action.Action {
 }
 
 type rechargeRequest struct {
-	CompanyID    int64  `alias:"UserID" validate:"required" doc:"tenant to credit"`
+	CompanyID    int64  `alias:"UserID" doc:"tenant to credit; needed"`
 	Amount       int    `validate:"required,min=100,max=500000" doc:"yuan"`
-	FromType     string `validate:"required,oneof=INPOUR_FROM_ALIPAY INPOUR_FROM_OFFLINE INPOUR_FROM_SINPAY INPOUR_FROM_WECHAT_PAY ALIPAY OFFLINE SINPAY WECHAT_PAY" doc:"where the money came from"`
+	FromType     string `validate:"required" doc:"where the money came from: INPOUR_FROM_ and ALIPAY, OFFLINE, SINPAY or WECHAT_PAY, also without the prefix"`
 	SerialNo     string `validate:"max=100" doc:"order number of the payment; needed unless it is a gift, may not repeat"`
 	RechargeType int    `default:"1" validate:"oneof=1 2" doc:"1: paid in, 2: a gift of the platform"`
 }
+
+// sources of money that is paid in.
+var sources = []string{"ALIPAY", "OFFLINE", "SINPAY", "WECHAT_PAY"}
 
 type rechargeResponse struct {
 	TransactonNo string `doc:"number of the transaction, spelled so"`
@@ -44,6 +48,12 @@ func (s *Service) recharge(ctx context.Context, c *action.Call, q *rechargeReque
 		Account: c.Caller.Account, Email: c.Caller.Email}
 	if q.RechargeType == 2 {
 		r.Type = free
+	}
+	if !slices.Contains(sources, r.FromType) {
+		return nil, retcode.InvalidParameter.Errorf("FromType is INPOUR_FROM_ and one of %s", strings.Join(sources, ", "))
+	}
+	if q.CompanyID == 0 {
+		return nil, retcode.MissingParameter.Errorf("CompanyID is required")
 	}
 	if q.SerialNo != "" {
 		r.Serial = &q.SerialNo
@@ -163,7 +173,7 @@ func (s *Service) withdrawable(ctx context.Context, _ *action.Call, q *withdrawa
 		return nil, err
 	}
 	p, err := read(ctx, s.DB.Reader(), q.CompanyID)
-	return &withdrawableResponse{Amount: p.spendable().Yuan(), AmountFree: p.Free.Yuan(), AmountReal: p.Real.Yuan()}, err
+	return &withdrawableResponse{Amount: p.spendable().Float(), AmountFree: p.Free.Float(), AmountReal: p.Real.Float()}, err
 }
 
 // trimFrom names a source of money as newer clients do.

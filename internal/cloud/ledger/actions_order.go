@@ -35,6 +35,12 @@ func (w window) within(q *bun.SelectQuery) (*bun.SelectQuery, error) {
 	return q.Where("created_at >= ? AND created_at < ?", w.BeginTime*1e6, (w.EndTime+1)*1e6), nil
 }
 
+// listPage is action.Page for lists that answer at least one row.
+type listPage struct {
+	Offset int `default:"0" validate:"min=0,max=1000000000" doc:"start of the page"`
+	Limit  int `default:"20" validate:"min=1,max=100" doc:"page length"`
+}
+
 // tenantFilter narrows a call to one tenant: 111 when it may not see that one.
 func tenantFilter(c *action.Call, scope action.Scope, company int64) (action.Scope, error) {
 	if company == 0 || company == scope.Company {
@@ -180,7 +186,7 @@ func (s *Service) orderInfos(ctx context.Context, rows []order) ([]orderInfo, er
 	var out []orderInfo
 	for _, o := range rows {
 		info := orderInfo{OrderNO: o.ID, OrderType: o.Type, ResourceID: o.Resource, ResourceName: o.Name, ChargeType: wireCharge(o.ChargeType),
-			AmountTotal: (o.PaidReal + o.PaidFree).Yuan(), AmountReal: o.PaidReal.Yuan(), AmountFree: o.PaidFree.Yuan(), CompanyID: o.Company,
+			AmountTotal: (o.PaidReal + o.PaidFree).Float(), AmountReal: o.PaidReal.Float(), AmountFree: o.PaidFree.Float(), CompanyID: o.Company,
 			CompanyName: who[o.Company].Name, Email: who[o.Company].Email, Region: o.Region, RegionAlias: o.Region, CreateTime: seconds(o.CreatedAt)}
 		items, err := decode(o.Items)
 		if err != nil {
@@ -277,8 +283,8 @@ func (s *Service) transactionInfos(ctx context.Context, rows []trade) ([]transac
 	}
 	var out []transactionInfo
 	for _, t := range rows {
-		i := transactionInfo{TransactionNO: t.ID, TransactionType: tradeNumbers[t.Type], TradeNO: t.Order, IncomeAmount: max(0, t.Amount).Yuan(),
-			ExpenseAmount: max(0, -t.Amount).Yuan(), BalanceSurplus: t.RealAfter.Yuan(), FreeBalanceSurplus: t.FreeAfter.Yuan(), State: 1, AccountID: t.Account,
+		i := transactionInfo{TransactionNO: t.ID, TransactionType: tradeNumbers[t.Type], TradeNO: t.Order, IncomeAmount: max(0, t.Amount).Float(),
+			ExpenseAmount: max(0, -t.Amount).Float(), BalanceSurplus: t.RealAfter.Float(), FreeBalanceSurplus: t.FreeAfter.Float(), State: 1, AccountID: t.Account,
 			CompanyID: t.Company, CompanyName: who[t.Company].Name, Email: who[t.Company].Email, Region: t.Region, RegionAlias: t.Region, CreateTime: seconds(t.CreatedAt)}
 		if t.Account != 0 {
 			i.AccountName = i.Email
@@ -349,7 +355,7 @@ func (s *Service) rechargeInfos(ctx context.Context, rows []recharge) ([]recharg
 	var out []rechargeInfo
 	for _, r := range rows {
 		i := rechargeInfo{TransactonNO: r.Trade, AccountID: r.Account, AccountName: r.Email, CompanyID: r.Company, CompanyName: who[r.Company].Name,
-			Email: who[r.Company].Email, FromType: r.FromType, RechargeType: r.Type, TradeAmount: r.Amount.Yuan(), CreateTime: seconds(r.CreatedAt), UpdateTime: seconds(r.CreatedAt)}
+			Email: who[r.Company].Email, FromType: r.FromType, RechargeType: r.Type, TradeAmount: r.Amount.Float(), CreateTime: seconds(r.CreatedAt), UpdateTime: seconds(r.CreatedAt)}
 		if r.Serial != nil {
 			i.SerialNo = *r.Serial
 		}
@@ -363,7 +369,7 @@ type describeWithdrawRequest struct {
 	EndTime        int64   `validate:"min=0" doc:"unix seconds"`
 	CompanyIDs     []int64 `doc:"tenants"`
 	SrcAccountType string  `validate:"omitempty,oneof=FREE REAL" doc:"balance"`
-	action.Page
+	listPage
 }
 
 type withdrawInfo struct {
@@ -398,7 +404,7 @@ func (s *Service) describeWithdraw(ctx context.Context, _ *action.Call, q *descr
 		sel = sel.Where("source = ?", q.SrcAccountType)
 	}
 	out := &describeWithdrawResponse{}
-	if out.TotalCount, err = page(ctx, sel, q.Page); err != nil {
+	if out.TotalCount, err = page(ctx, sel, action.Page(q.listPage)); err != nil {
 		return nil, err
 	}
 	out.Infos, err = s.withdrawInfos(ctx, rows)
@@ -413,7 +419,7 @@ func (s *Service) withdrawInfos(ctx context.Context, rows []withdrawal) ([]withd
 	var out []withdrawInfo
 	for _, w := range rows {
 		out = append(out, withdrawInfo{WithdrawNo: w.ID, TransactonNo: w.Trade, CompanyID: w.Company, Email: who[w.Company].Email, SrcAccountType: w.Source,
-			Amount: w.Amount.Yuan(), OpertatorName: w.Email, CreateTime: seconds(w.CreatedAt)})
+			Amount: w.Amount.Float(), OpertatorName: w.Email, CreateTime: seconds(w.CreatedAt)})
 	}
 	return out, nil
 }

@@ -449,7 +449,7 @@ func (s *Service) refund(ctx context.Context, tx bun.Tx, c *charge, now int64) (
 		}
 		second := time.Second.Microseconds()
 		unused, whole := (t.EndsAt-max(now, t.StartsAt))/second, max(1, (t.EndsAt-t.StartsAt)/second)
-		total := min((t.PaidReal + t.PaidFree).Part(unused, whole), t.PaidReal+t.PaidFree)
+		total := min((t.PaidReal+t.PaidFree).Part(unused, whole), t.PaidReal+t.PaidFree)
 		f := min(t.PaidFree.Part(unused, whole), t.PaidFree, total)
 		if total-f > t.PaidReal { // rounding
 			f = total - t.PaidReal

@@ -17,6 +17,9 @@ const expireBatch = 500
 // removeAgain is when a removal that failed is tried again.
 const removeAgain = time.Minute
 
+// ErrUnderWay: what expiry does has begun, or has to wait for another operation; it is asked for again until it is done.
+var ErrUnderWay = errors.New("ledger: under way")
+
 // expire does to expired resources what follows from it: at once they do no more work, and after the grace they go to
 // the recycle bin or are destroyed. What fails is done again: expiry is a state of the row, not an event.
 func (s *Service) expire(ctx context.Context) error {
@@ -28,21 +31,18 @@ func (s *Service) expire(ctx context.Context) error {
 	var failed []error
 	for _, c := range fresh {
 		err := s.kinds[c.Kind].expired(ctx, c.Resource)
-		if err == nil {
-			_, err = s.touch(ctx, c.Resource, "enforced = ?", true)
-		} else {
-			err = fmt.Errorf("expiry of %s: %w", c.Resource, err)
-			_, again := s.touch(ctx, c.Resource, "enforced = ?", false) // behind the others
-			err = errors.Join(err, again)
+		_, written := s.touch(ctx, c.Resource, "enforced = ?", err == nil) // if not, it comes behind the others
+		if err != nil && !errors.Is(err, ErrUnderWay) {
+			failed = append(failed, fmt.Errorf("expiry of %s: %w", c.Resource, err))
 		}
-		failed = append(failed, err)
+		failed = append(failed, written)
 	}
 	over, err := database.Find[charge](ctx, s.DB.Reader(), "WHERE state = 'Expired' AND due_at > 0 AND due_at <= ? ORDER BY due_at LIMIT ?", now, expireBatch)
 	if err != nil {
 		return err
 	}
 	for _, c := range over {
-		if err := s.kinds[c.Kind].remove(ctx, c.Resource); err != nil {
+		if err := s.kinds[c.Kind].remove(ctx, c.Resource); err != nil && !errors.Is(err, ErrUnderWay) {
 			failed = append(failed, fmt.Errorf("removal of %s: %w", c.Resource, err))
 		}
 		// A removal is on its way, or failed: it is looked at again in a while, when it is still there.

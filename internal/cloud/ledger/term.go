@@ -69,5 +69,5 @@ func (s *Service) whole(region string, from, to int64, quantity int) int64 {
 	if quantity == 0 {
 		return addMonths(time.UnixMicro(from).In(s.Location(region)), 1).UnixMicro() - from
 	}
-	return to - from
+	return max(1, to-from)
 }

@@ -74,7 +74,7 @@ func (s *Service) allocateEIP(ctx context.Context, c *action.Call, q *allocateEI
 			}
 			out.EIPIDs = append(out.EIPIDs, e.ID)
 		}
-		return nil
+		return s.Ledger.Capture(ctx, tx, out.EIPIDs...)
 	})
 	if err != nil {
 		return nil, err
@@ -263,6 +263,9 @@ func (s *Service) bindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest
 
 func (s *Service) unbindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest) (*action.Empty, error) {
 	return s.change(ctx, c, q, s.unbind, verbUnbind, verbUnbindOther, func(ctx context.Context, tx bun.Tx, e *EIP, _ *TargetPort) error {
+		if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
+			return err
+		}
 		return s.beginUnbind(ctx, tx, e)
 	})
 }
@@ -300,10 +303,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 		if err := begin(ctx, tx, e, port); err != nil {
 			return err
 		}
-		operation, err = flow.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: e.Company, Region: e.Region,
-			Resources: []string{e.ID, q.ResourceID},
-			Locks:     []workflow.Lock{{Resource: e.ID, Exclusive: true}, {Resource: q.ResourceID}}},
-			eipChange{EIP: e.ID, VPC: e.VPCID, Segment: e.SegmentID, Port: e.PortID})
+		operation, err = flow.Accept(ctx, tx, e.request(c.Action), e.change())
 		if busy := new(workflow.BusyError); errors.As(err, &busy) {
 			return retcode.InvalidResourceState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
 		}

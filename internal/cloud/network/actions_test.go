@@ -391,6 +391,9 @@ func TestEIPRecycling(t *testing.T) {
 		c.Demo.Refuse(t, retcode.ResourceDeleted, "ReleaseEIP", P{"EIPID": eip})
 		c.Demo.Refuse(t, retcode.IPAlreadyAllocated, "AllocateEIP", P{"OperatorName": "Bgp", "Bandwidth": 1, "ChargeType": "Dynamic", "Name": "n", "IP": "203.0.113.4"})
 
+		// Its month was paid back: it comes out of the bin when it is paid for again.
+		c.Demo.Refuse(t, retcode.ResourceExpired, "RollbackResource", id)
+		c.Demo.Must(t, "RenewResource", id)
 		c.Demo.Must(t, "RollbackResource", id)
 		c.eipState(t, eip, "Free")
 		if ip := c.info(t, eip).String("IP"); ip != "203.0.113.4" {
@@ -402,6 +405,7 @@ func TestEIPRecycling(t *testing.T) {
 			t.Fatal(err)
 		}
 		second := c.eip(t, nil)
+		c.Demo.Must(t, "RenewResource", id)
 		c.Demo.Refuse(t, retcode.QuotaExceeded, "RollbackResource", id)
 		c.Demo.Must(t, "BindEIP", on(second, vm))
 		c.eipState(t, second, "Bound")

@@ -11,9 +11,11 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
 // Versions of IP.
@@ -132,7 +134,8 @@ func (sg *Segment) check(r EIPRequest, wanted netip.Addr) error {
 }
 
 // AllocateEIPTx takes an address and makes a Free EIP of it: 200 unknown segment, 8001, 8004, 8005, 8006,
-// 17005. CheckEIP must have passed before.
+// 17005, 17003, 23000, 23001. CheckEIP must have passed before. Its price is held: Ledger.Capture when it is settled;
+// DestroyEIPTx gives it back.
 func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*EIP, error) {
 	if !r.QuotaTaken {
 		if err := s.Catalog.Reserve(ctx, tx, r.Company, r.Region, catalog.Amounts{catalog.EIP: 1}); err != nil {
@@ -173,8 +176,11 @@ func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*
 		return nil, err
 	}
 	e.IP = nth(p.cidr, e.Num).String()
-	_, err = tx.NewInsert().Model(e).Exec(ctx)
-	return e, err
+	if _, err = tx.NewInsert().Model(e).Exec(ctx); err != nil {
+		return nil, err
+	}
+	return e, s.Ledger.Hold(ctx, tx, ledger.Purchase{Kind: ledger.EIP, ID: e.ID, Name: e.Name, Company: e.Company, Region: e.Region, Project: e.Project,
+		ChargeType: e.ChargeType, Quantity: e.Quantity, AutoRenew: e.AutoRenew, Items: []catalog.Item{catalog.BandwidthItem(e.SegmentID, e.Bandwidth)}})
 }
 
 // taken says by whom a wanted address is taken: a router of the platform (8005), or somebody (8001).
@@ -205,9 +211,8 @@ func (s *Service) BeginBindTx(ctx context.Context, tx bun.Tx, eipID string, owne
 
 // beginBind is BeginBindTx for an EIP whose state was judged.
 func (s *Service) beginBind(ctx context.Context, tx bun.Tx, e *EIP, owner Owner, portID string) error {
-	now := s.Clock.Micros()
-	if e.ExpireAt != 0 && e.ExpireAt <= now {
-		return retcode.ResourceExpired.Errorf("%s has expired, renew it first", e.ID)
+	if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
+		return err
 	}
 	if err := (&pool{table: "segment", id: e.SegmentID}).lock(ctx, tx); err != nil {
 		return err
@@ -425,7 +430,10 @@ func (s *Service) release(ctx context.Context, tx bun.Tx, e *EIP) error {
 		return err
 	}
 	e.Listed, e.DeletedAt = false, s.Clock.Micros()
-	return s.move(ctx, tx, e, Deleted, "listed", "deleted_at")
+	if err := s.move(ctx, tx, e, Deleted, "listed", "deleted_at"); err != nil {
+		return err
+	}
+	return s.Ledger.Recycle(ctx, tx, e.ID)
 }
 
 // DestroyEIPTx frees the address of a Free or Deleted EIP for good, leaving a tombstone. An unknown id is
@@ -456,7 +464,10 @@ func (s *Service) destroy(ctx context.Context, tx bun.Tx, e *EIP) error {
 		return err
 	}
 	e.Listed, e.EndedAt = false, s.Clock.Micros()
-	return s.move(ctx, tx, e, Released, "listed", "deleted_at", "ended_at")
+	if err := s.move(ctx, tx, e, Released, "listed", "deleted_at", "ended_at"); err != nil {
+		return err
+	}
+	return s.Ledger.End(ctx, tx, e.ID)
 }
 
 // BinnedEIPs lists EIPs in the recycle bin, the newest deletion first, and how many match in all.
@@ -477,8 +488,8 @@ func (s *Service) RestoreEIP(ctx context.Context, c *action.Call, id string) err
 		if err := e.check(verbRollback); err != nil {
 			return err
 		}
-		if e.ExpireAt != 0 && e.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired, renew it first", e.ID)
+		if err := s.Ledger.Restore(ctx, tx, e.ID); err != nil {
+			return err
 		}
 		if err := s.Catalog.Reserve(ctx, tx, e.Company, e.Region, catalog.Amounts{catalog.EIP: 1}); err != nil {
 			return err
@@ -523,6 +534,53 @@ func (s *Service) SweepEIPs(ctx context.Context, deletedBefore int64) error {
 		}))
 	}
 	return errors.Join(failed...)
+}
+
+// expireEIP unbinds an EIP whose paid time is over.
+func (s *Service) expireEIP(ctx context.Context, id string) error {
+	var operation string
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		e, err := eipByID(ctx, tx, action.Scope{}, id)
+		if err != nil || e.State != Bound {
+			if err == nil && e.BindID != "" {
+				err = ledger.ErrUnderWay
+			}
+			return err
+		}
+		if err := s.beginUnbind(ctx, tx, e); err != nil {
+			return err
+		}
+		operation, err = s.unbind.Accept(ctx, tx, e.request("UnBindEIP"), e.change())
+		return err
+	})
+	if busy := new(workflow.BusyError); errors.As(err, &busy) {
+		return ledger.ErrUnderWay
+	}
+	if err != nil || operation == "" {
+		return err
+	}
+	s.Engine.Kick(operation)
+	return ledger.ErrUnderWay
+}
+
+// removeExpiredEIP puts an EIP whose grace is over into the bin; while it is bound it is unbound first.
+func (s *Service) removeExpiredEIP(ctx context.Context, id string) error {
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error { return s.ReleaseEIPTx(ctx, tx, id) })
+	if code := retcode.Of(err); code == retcode.EIPStillBound || code == retcode.InvalidResourceState {
+		return s.expireEIP(ctx, id)
+	}
+	return err
+}
+
+// change and request describe a change of an EIP's binding: it holds the EIP alone, and what it is bound to together
+// with other changes of its parts.
+func (e *EIP) change() eipChange {
+	return eipChange{EIP: e.ID, VPC: e.VPCID, Segment: e.SegmentID, Port: e.PortID}
+}
+
+func (e *EIP) request(name string) workflow.Request {
+	return workflow.Request{Action: name, Company: e.Company, Region: e.Region, Resources: []string{e.ID, e.BindID},
+		Locks: []workflow.Lock{{Resource: e.ID, Exclusive: true}, {Resource: e.BindID}}}
 }
 
 // forgetEIPs deletes old tombstones.

@@ -13,6 +13,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -70,9 +71,10 @@ func newFixture(t testing.TB, db *database.DB) *fixture {
 	now := clock.New()
 	f := &fixture{memory: fabric.NewMemory(), hosts: &hosts{down: map[string]bool{}, gateways: []string{"a", "b", "c"}}}
 	offers := catalog.New(catalog.Deps{DB: db, Clock: now})
-	f.hooks = append(f.hooks, offers.Furnish)
+	money := ledger.New(ledger.Deps{DB: db, Clock: now, Catalog: offers})
+	f.hooks = append(f.hooks, offers.Furnish, money.Furnish)
 	f.Service = New(Deps{DB: db, Clock: now, Engine: workflow.New(db, workflow.Options{Clock: now, Holder: "test"}), Identity: f,
-		Catalog: offers, Fleet: f.hosts, Fabric: f.memory, DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")}})
+		Catalog: offers, Fleet: f.hosts, Fabric: f.memory, Ledger: money, DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")}})
 	if err := f.Bootstrap(ctx, region, SegmentConfig{Name: "Bgp", CIDR: netip.MustParsePrefix("198.51.100.0/28"), Gateway: netip.MustParseAddr("198.51.100.1"),
 		Network: "provider"}); err != nil {
 		t.Fatal(err)
@@ -85,6 +87,9 @@ func newFixture(t testing.TB, db *database.DB) *fixture {
 		}
 		return nil
 	})
+	if err := money.Grant(ctx, company, 1_000_000); err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -55,6 +56,7 @@ type Deps struct {
 	Catalog  Offers
 	Fleet    Hosts
 	Fabric   fabric.Fabric
+	Ledger   *ledger.Service
 	// DNS servers that DHCP offers when a subnet names none.
 	DNS []netip.Addr
 }
@@ -80,6 +82,7 @@ func New(d Deps) *Service {
 	s.mend = clock.NewLoop(d.Clock, "network", mendEvery, s.reconcile)
 	s.gateways = clock.NewLoop(d.Clock, "gateways", mendEvery, s.syncGateways)
 	d.Identity.OnTenant(s.furnish)
+	d.Ledger.Register(ledger.Kind{Name: ledger.EIP, Table: "eip", AutoRenew: true, Expired: s.expireEIP, Remove: s.removeExpiredEIP})
 	d.Fleet.OnGateways(func(string) { s.gateways.Signal() })
 	s.register()
 	return s

@@ -360,7 +360,8 @@ func TestBindRules(t *testing.T) {
 			})
 		}
 		expired := f.eip(t, "")
-		change(expired, "expire_at", 1)
+		f.transact(t, func(ctx context.Context, tx bun.Tx) error { return f.Ledger.Capture(ctx, tx, expired.ID) })
+		f.Clock.Advance(31 * 24 * time.Hour)
 		f.refuse(t, retcode.ResourceExpired, bind(expired))
 
 		// The address that the machine has inside.

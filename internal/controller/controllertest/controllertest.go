@@ -167,13 +167,16 @@ func (c *Cloud) client(t testing.TB, path string) *Client {
 	return client
 }
 
-// NewTenant creates a tenant with a main account and returns its client.
+// NewTenant creates a tenant with a main account and plenty of money, and returns its client.
 func (c *Cloud) NewTenant(t testing.TB) *Client {
 	t.Helper()
 	c.tenants++
 	k, err := c.Identity.CreateTenant(context.Background(), identity.NewTenant{Name: fmt.Sprintf("tenant %d", c.tenants),
 		Email: fmt.Sprintf("tenant%d@example.com", c.tenants), Region: catalog.DefaultRegion})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ledger.Grant(context.Background(), k.Company, 10_000_000); err != nil {
 		t.Fatal(err)
 	}
 	return &Client{URL: c.URL, Company: k.Company, Account: k.Account, Email: k.Email, Password: k.Password, PublicKey: k.PublicKey, PrivateKey: k.PrivateKey}
