@@ -35,12 +35,6 @@ func (w window) within(q *bun.SelectQuery) (*bun.SelectQuery, error) {
 	return q.Where("created_at >= ? AND created_at < ?", w.BeginTime*1e6, (w.EndTime+1)*1e6), nil
 }
 
-// listPage is action.Page for lists that answer at least one row.
-type listPage struct {
-	Offset int `default:"0" validate:"min=0,max=1000000000" doc:"start of the page"`
-	Limit  int `default:"20" validate:"min=1,max=100" doc:"page length"`
-}
-
 // tenantFilter narrows a call to one tenant: 111 when it may not see that one.
 func tenantFilter(c *action.Call, scope action.Scope, company int64) (action.Scope, error) {
 	if company == 0 || company == scope.Company {
@@ -369,7 +363,7 @@ type describeWithdrawRequest struct {
 	EndTime        int64   `validate:"min=0" doc:"unix seconds"`
 	CompanyIDs     []int64 `doc:"tenants"`
 	SrcAccountType string  `validate:"omitempty,oneof=FREE REAL" doc:"balance"`
-	listPage
+	action.Page
 }
 
 type withdrawInfo struct {
@@ -404,7 +398,7 @@ func (s *Service) describeWithdraw(ctx context.Context, _ *action.Call, q *descr
 		sel = sel.Where("source = ?", q.SrcAccountType)
 	}
 	out := &describeWithdrawResponse{}
-	if out.TotalCount, err = page(ctx, sel, action.Page(q.listPage)); err != nil {
+	if out.TotalCount, err = page(ctx, sel, q.Page); err != nil {
 		return nil, err
 	}
 	out.Infos, err = s.withdrawInfos(ctx, rows)
