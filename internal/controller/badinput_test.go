@@ -153,7 +153,8 @@ func rightValues(t *testing.T, c *controllertest.Client) func(p action.Parameter
 		create[k] = values[k]
 	}
 	vm := c.Must(t, "CreateVMInstance", create).String("VMID")
-	values["VMID"], values["ResourceID"] = vm, vm
+	values["VMID"], values["ResourceID"], values["ResourceIDs"] = vm, vm, vm
+	values["CompanyID"], values["ProjectID"] = c.Company, first("ListProjects", "ProjectID")
 	values["EIPID"] = c.Must(t, "AllocateEIP", controllertest.P{"Name": "right", "ChargeType": "Dynamic", "Bandwidth": 1, "OperatorName": "Bgp"}).String("EIPID")
 	controllertest.Eventually(t, time.Minute, "the machine runs", func() bool {
 		return c.Must(t, "DescribeVMInstance", controllertest.P{"VMIDs": []string{vm}}).Infos()[0].String("State") == "Running"

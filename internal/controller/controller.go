@@ -218,8 +218,9 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	}
 	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.Audit.Accepted, OnEnd: c.Audit.Ended,
 		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
+	c.Directory = new(resource.Directory)
 	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailConfig, Roots: cfg.MailRoots})
-	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
+	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Directory: c.Directory, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
 		Setting: c.Catalog.Setting, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
 	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog})
 	c.Identity.OnTenant(c.Catalog.Furnish)
@@ -266,7 +267,6 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
-	c.Directory = new(resource.Directory)
 	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
 		c.Directory.Add(kinds...)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
@@ -159,6 +160,10 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 	var ops, eips []string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		ops, eips = nil, nil
+		project, err := identity.Project(ctx, tx, c, q.ProjectID)
+		if err != nil {
+			return err
+		}
 		if err := s.Catalog.Reserve(ctx, tx, company, c.Region, total); err != nil {
 			return err
 		}
@@ -176,7 +181,9 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 			}
 			v.HostID = host
 		}
+		p.eip.Project = project
 		for i, v := range vms {
+			v.Project = project
 			op, eip, err := s.insert(ctx, tx, c, q, p, v, disks[i])
 			if err != nil {
 				return err
@@ -215,7 +222,7 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	locks := []workflow.Lock{{Resource: v.ID, Exclusive: true}}
 	resources := []string{}
 	for i := range disks {
-		disks[i].HostID = v.HostID
+		disks[i].HostID, disks[i].Project = v.HostID, v.Project
 		resources = append(resources, disks[i].ID)
 	}
 	if p.wantsEIP {

@@ -91,6 +91,9 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	if c.Company != 0 {
 		sel = sel.Where("company IN (0, ?)", c.Company)
 	}
+	if c.Projects != nil { // base images are in no project group
+		sel = sel.Where("company = 0 OR project IN (?)", bun.In(c.Projects))
+	}
 	equal := func(column, value string) {
 		if value != "" {
 			sel = sel.Where("? = ?", bun.Ident(column), value)
@@ -132,9 +135,13 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	if err != nil {
 		return nil, err
 	}
+	projects, err := s.Identity.ProjectNames(ctx, projectsOf(rows, func(i Image) string { return i.Project }))
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range rows {
 		out.Infos = append(out.Infos, imageInfo{
-			Region: i.Region, RegionAlias: i.Region, CompanyID: i.Company, Email: emails[i.Company], ProjectID: i.Project,
+			Region: i.Region, RegionAlias: i.Region, CompanyID: i.Company, Email: emails[i.Company], ProjectID: i.Project, ProjectName: projects[i.Project],
 			ImageID: i.ID, Name: i.Name, ImageName: i.Name, ImageDescription: i.Description, ImageSize: int64(i.virtualGB()),
 			ImageType: i.Type, ImageFormat: i.Format, OSType: i.OSType, OSName: i.OSName, OSDistribution: i.OSDistribution,
 			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Reason,
@@ -153,6 +160,15 @@ func companies[T any](rows []T, of func(T) int64) []int64 {
 		if c := of(r); c != 0 && !slices.Contains(out, c) {
 			out = append(out, c)
 		}
+	}
+	return out
+}
+
+// projectsOf lists the project groups of rows.
+func projectsOf[T any](rows []T, of func(T) string) []string {
+	out := make([]string, len(rows))
+	for i, r := range rows {
+		out[i] = of(r)
 	}
 	return out
 }

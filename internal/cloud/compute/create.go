@@ -149,11 +149,8 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 	if p.storage, err = s.Fleet.StorageSet(ctx, company, c.Region, q.BootDiskSetType); err != nil {
 		return nil, err
 	}
-	if p.image, err = imageByID(ctx, s.DB.Reader(), c.Region, company, q.ImageID); err != nil {
+	if p.image, err = imageByID(ctx, s.DB.Reader(), c.OwnScope(), q.ImageID); err != nil {
 		return nil, err
-	}
-	if q.ProjectID != "" {
-		return nil, retcode.ProjectNotFound.Errorf("ProjectID %s", q.ProjectID)
 	}
 	for _, named := range [][2]string{{"IGID", q.IGID}, {"USBDeviceID", q.USBDeviceID}, {"BootDiskID", q.BootDiskID}, {"DataDiskID", q.DataDiskID}} {
 		if named[1] != "" {

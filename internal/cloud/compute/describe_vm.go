@@ -311,11 +311,15 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 	if err != nil {
 		return nil, err
 	}
+	projects, err := s.Identity.ProjectNames(ctx, projectsOf(rows, func(v VM) string { return v.Project }))
+	if err != nil {
+		return nil, err
+	}
 	out := make([]vmInfo, 0, len(rows))
 	for i := range rows {
 		v := &rows[i]
 		info := vmInfo{
-			Region: v.Region, RegionAlias: v.Region, CompanyID: v.Company, Email: emails[v.Company], ProjectID: v.Project,
+			Region: v.Region, RegionAlias: v.Region, CompanyID: v.Company, Email: emails[v.Company], ProjectID: v.Project, ProjectName: projects[v.Project],
 			VMID: v.ID, Name: v.Name, Remark: v.Remark, State: v.State, Reason: v.Why(c.Language), VMType: v.VMType,
 			VMTypeAlias: v.VMType, SetID: v.SetID, SetArch: v.Arch, ImageID: v.ImageID, BasicImageName: v.ImageName,
 			OSName: v.OSName, OSType: v.OSType, CPU: v.CPUs, Memory: v.MemoryMiB, ChargeType: v.ChargeType,

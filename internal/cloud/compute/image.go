@@ -18,6 +18,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -184,11 +185,11 @@ func (s *Service) storeBase(ctx context.Context, name string, r io.Reader, virtu
 	return i.ID, err
 }
 
-// imageByID reads an image that the tenant may see: 1000 when there is none.
-func imageByID(ctx context.Context, idb bun.IDB, region string, company int64, id string) (*Image, error) {
+// imageByID reads an image that a scope may use, a base image or its own: 1000 when there is none.
+func imageByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Image, error) {
 	i := new(Image)
-	err := idb.NewSelect().Model(i).Where("id = ? AND region = ? AND company IN (0, ?)", id, region, company).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
+	err := idb.NewSelect().Model(i).Where("id = ? AND region = ?", id, scope.Region).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && i.Company != 0 && !scope.Holds(i.Region, i.Company, i.Project) {
 		return nil, retcode.ImageNotFound.Errorf("ImageID %s", id)
 	}
 	return i, err

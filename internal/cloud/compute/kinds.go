@@ -11,6 +11,7 @@ import (
 func Kinds() []resource.Kind {
 	return []resource.Kind{
 		{Name: "VM", Prefix: "vm-", Service: "vm", Table: "vm", Exists: "ended_at = 0", Binned: "NOT listed", Remark: true, NotFound: retcode.VMNotFound,
+			Parts:     []resource.Part{{Table: "disk", Column: "vm_id", Where: "role = 'Boot'"}},
 			CheckName: machineName, Frozen: "state IN ('Deleting', 'Deleted', 'Failed')"},
 		{Name: "Disk", Prefix: "disk-", Service: "disk", Table: "disk", Exists: "ended_at = 0", Binned: "deleted_at > 0"},
 	}

@@ -85,11 +85,21 @@ type Mail interface {
 	Send(ctx context.Context, c mail.Config, m mail.Message) (string, error)
 }
 
+// Directory is what identity asks of resource.Directory.
+type Directory interface {
+	// Move puts a resource of a scope, with its parts, into a project group: the kind's code when there is none.
+	Move(ctx context.Context, tx bun.Tx, s action.Scope, id, project string) error
+	// Count tells how many resources of each kind there are in a scope, also in the bin.
+	Count(ctx context.Context, idb bun.IDB, s action.Scope) (map[string]int, error)
+}
+
 // Deps of the service.
 type Deps struct {
 	DB     *database.DB
 	Clock  *clock.Clock
 	Secret *secret.Key
+	// Directory knows what tenants own.
+	Directory Directory
 	// PasswordCost is RFC 9106's second recommendation when nil.
 	PasswordCost *argon2id.Params
 	// ProofBits is how many bits a proof of work must have at least; 18 when 0.
@@ -126,10 +136,11 @@ type Service struct {
 	known    *lru.Cache[int64, cachedTenant]
 	sessions *lru.Cache[string, *liveSession]
 	// changes counts what was changed of accounts and tenants: what was read before is not cached after.
-	changes atomic.Int64
-	policy  atomic.Pointer[cachedPolicy]
-	guard   *guard
-	keyUses uses
+	changes  atomic.Int64
+	policy   atomic.Pointer[cachedPolicy]
+	guard    *guard
+	keyUses  uses
+	projects *lru.Cache[string, cachedProject]
 }
 
 // New prepares the service; hooks are added before Bootstrap.
@@ -141,7 +152,8 @@ func New(d Deps) *Service {
 	keys, _ := lru.New[string, cachedKey](cached)
 	known, _ := lru.New[int64, cachedTenant](cached)
 	sessions, _ := lru.New[string, *liveSession](cached)
-	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, guard: newGuard(d.Clock.Now, d.ProofBits),
+	projects, _ := lru.New[string, cachedProject](cached)
+	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, projects: projects, guard: newGuard(d.Clock.Now, d.ProofBits),
 		keyUses: uses{last: map[string]use{}}}
 }
 
@@ -183,7 +195,7 @@ func (s *Service) Key(ctx context.Context, publicKey string) (*action.Credential
 
 // Actions of identity.
 func (s *Service) Actions() []action.Action {
-	return slices.Concat(s.loginActions(), s.keyActions())
+	return slices.Concat(s.loginActions(), s.keyActions(), s.projectActions())
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
@@ -296,6 +308,9 @@ func (s *Service) addTenant(ctx context.Context, tx bun.Tx, t *tenant, a *accoun
 	}
 	a.Company = t.ID
 	if err := s.addAccount(ctx, tx, a); err != nil {
+		return err
+	}
+	if err := s.furnishProject(ctx, tx, t.ID); err != nil {
 		return err
 	}
 	for _, region := range regions {

@@ -7,7 +7,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // Actions of VPCs, subnets, security groups and EIPs.
@@ -22,14 +21,6 @@ func (s *Service) Actions() []action.Action {
 		action.Define(action.Spec{Name: "UnBindEIP", Module: "eip", Mutates: true, Summary: "Unbind a public address from a resource."}, s.unbindEIP),
 		action.Define(action.Spec{Name: "ReleaseEIP", Module: "eip", Mutates: true, Summary: "Move a public address to the recycle bin."}, s.releaseEIP),
 	}...)
-}
-
-// checkProject refuses project groups (651): there is none yet.
-func checkProject(id string) error {
-	if id != "" {
-		return retcode.ProjectNotFound.Errorf("ProjectID %s", id)
-	}
-	return nil
 }
 
 // page reads the rows of one page and how many match in all.
@@ -56,6 +47,11 @@ func emails[T any](ctx context.Context, s *Service, rows []T, of func(*T) int64)
 		return nil, nil
 	}
 	return s.Identity.Emails(ctx, ids)
+}
+
+// projects reads the names of the rows' project groups.
+func projects[T any](ctx context.Context, s *Service, rows []T, of func(*T) string) (map[string]string, error) {
+	return s.Identity.ProjectNames(ctx, uniq(column(rows, of)))
 }
 
 // column collects one field of rows.

@@ -52,15 +52,16 @@ func (s *Service) allocateEIP(ctx context.Context, c *action.Call, q *allocateEI
 	if q.IP != "" && q.Count > 1 {
 		return nil, retcode.InvalidParameter.Errorf("IP goes with Count 1 only")
 	}
-	if err := checkProject(q.ProjectID); err != nil {
-		return nil, err
-	}
 	if err := s.CheckEIP(ctx, r); err != nil {
 		return nil, err
 	}
 	out := &allocateEIPResponse{}
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		out.EIPIDs = nil
+		var err error
+		if r.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
+			return err
+		}
 		if err := s.Catalog.Reserve(ctx, tx, r.Company, r.Region, catalog.Amounts{catalog.EIP: int64(q.Count)}); err != nil {
 			return err
 		}
@@ -179,6 +180,10 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 	if err != nil {
 		return nil, err
 	}
+	groups, err := projects(ctx, s, rows, func(e *EIP) string { return e.Project })
+	if err != nil {
+		return nil, err
+	}
 	segments, err := segmentsByID(ctx, s.DB.Reader(), column(rows, func(e *EIP) string { return e.SegmentID }))
 	if err != nil {
 		return nil, err
@@ -195,7 +200,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 		info := eipInfo{Region: e.Region, RegionAlias: e.Region, EIPID: e.ID, Bandwidth: e.Bandwidth, ChargeType: e.ChargeType, Name: e.Name,
 			Remark: e.Remark, Status: e.State, CreateTime: seconds(e.CreatedAt), UpdateTime: seconds(e.UpdatedAt), ExpireTime: seconds(e.ExpireAt),
 			IP: e.IP, IPVersion: e.IPVersion, BindResourceID: e.BindID, BindResourceName: targets[e.BindID].Name, BindResourceType: e.BindKind,
-			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: mails[e.Company], ProjectID: e.Project,
+			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: mails[e.Company], ProjectID: e.Project, ProjectName: groups[e.Project],
 			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: tags[e.ID]}
 		if g := segments[e.SegmentID]; g != nil {
 			info.OperatorName, info.OperatorAlias, info.SegmentName = g.Name, g.Name, g.Name

@@ -89,6 +89,10 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 	if err != nil {
 		return nil, err
 	}
+	groups, err := projects(ctx, s, rows, func(g *Group) string { return g.Project })
+	if err != nil {
+		return nil, err
+	}
 	ids := column(rows, func(g *Group) string { return g.ID })
 	tags, err := tag.Of(ctx, s.DB.Reader(), ids...)
 	if err != nil {
@@ -110,7 +114,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 		return nil, err
 	}
 	for _, g := range rows {
-		info := groupInfo{Region: g.Region, RegionAlias: g.Region, CompanyID: g.Company, Email: mails[g.Company], Rule: []ruleInfo{}, ProjectID: g.Project,
+		info := groupInfo{Region: g.Region, RegionAlias: g.Region, CompanyID: g.Company, Email: mails[g.Company], Rule: []ruleInfo{}, ProjectID: g.Project, ProjectName: groups[g.Project],
 			SGID: g.ID, Name: g.Name, Status: g.State, Remark: g.Remark, CreateTime: seconds(g.CreatedAt), UpdateTime: seconds(g.UpdatedAt),
 			Reason: why(g.ReasonCode, g.Reason, c.Language), IsDefault: g.IsDefault, Tags: tags[g.ID]}
 		for _, u := range uses {
@@ -126,7 +130,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 			if r.Ingress {
 				in = "1"
 			}
-			info.Rule = append(info.Rule, ruleInfo{SGID: g.ID, Remark: r.Remark, ProjectID: g.Project, State: g.State, CreateTime: seconds(r.CreatedAt),
+			info.Rule = append(info.Rule, ruleInfo{SGID: g.ID, Remark: r.Remark, ProjectID: g.Project, ProjectName: groups[g.Project], State: g.State, CreateTime: seconds(r.CreatedAt),
 				UpdateTime: seconds(r.UpdatedAt), RuleID: r.ID, SrcIP: r.Remote, Priority: r.Priority, ProtocolType: r.Protocol, DstPort: r.Ports,
 				RuleAction: r.Action, IsIn: in, Tags: []tag.Info{}})
 		}
@@ -162,16 +166,17 @@ func (s *Service) createSecurityGroup(ctx context.Context, c *action.Call, q *cr
 	if _, err := resource.Remark(q.Remark); err != nil {
 		return nil, err
 	}
-	if err := checkProject(q.ProjectID); err != nil {
-		return nil, err
-	}
 	var g *Group
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		project, err := identity.Project(ctx, tx, c, q.ProjectID)
+		if err != nil {
+			return err
+		}
 		if err := s.Catalog.Reserve(ctx, tx, c.Owner(), c.Region, catalog.Amounts{catalog.SecurityGroup: 1}); err != nil {
 			return err
 		}
 		now := s.Clock.Micros()
-		g = &Group{ID: database.NewID("sg"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, State: Available, CreatedAt: now, UpdatedAt: now}
+		g = &Group{ID: database.NewID("sg"), Region: c.Region, Company: c.Owner(), Project: project, Name: name, Remark: q.Remark, State: Available, CreatedAt: now, UpdatedAt: now}
 		if err := tag.Attach(ctx, tx, now, resource.Item{ID: g.ID, Company: g.Company, Region: g.Region, Kind: "SG"}, q.TagKeyValuePairs); err != nil {
 			return err
 		}
@@ -201,7 +206,7 @@ func (s *Service) createSecurityGroupRule(ctx context.Context, c *action.Call, q
 	if err != nil {
 		return nil, err
 	}
-	if err := checkProject(q.ProjectID); err != nil {
+	if err := identity.Within(ctx, s.DB.Reader(), c, q.ProjectID); err != nil {
 		return nil, err
 	}
 	var operation string

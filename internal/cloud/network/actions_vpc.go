@@ -127,14 +127,22 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	if err != nil {
 		return nil, err
 	}
+	groups, err := projects(ctx, s, rows, func(v *VPC) string { return v.Project })
+	if err != nil {
+		return nil, err
+	}
 	var subnets []Subnet
 	if err := s.DB.Reader().NewSelect().Model(&subnets).Where("vpc_id IN (?) AND ended_at = 0", bun.In(column(rows, func(v *VPC) string { return v.ID }))).
 		Order("created_at", "id").Scan(ctx); err != nil {
 		return nil, err
 	}
+	inner, err := projects(ctx, s, subnets, func(n *Subnet) string { return n.Project })
+	if err != nil {
+		return nil, err
+	}
 	within := make(map[string][]subnetInfo)
 	for i := range subnets {
-		info, err := s.subnetInfo(&subnets[i], c.Language)
+		info, err := s.subnetInfo(&subnets[i], inner, c.Language)
 		if err != nil {
 			return nil, err
 		}
@@ -143,7 +151,7 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	for _, v := range rows {
 		info := vpcInfo{Region: v.Region, RegionAlias: v.Region, VPCID: v.ID, Name: v.Name, Network: v.CIDR, State: v.State, Remark: v.Remark,
 			SubnetCount: len(within[v.ID]), CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), SubnetInfos: within[v.ID],
-			CompanyID: v.Company, Email: mails[v.Company], ProjectID: v.Project, Reason: why(v.ReasonCode, v.Reason, c.Language), IsDefault: v.IsDefault, EnableGateway: v.Gateway,
+			CompanyID: v.Company, Email: mails[v.Company], ProjectID: v.Project, ProjectName: groups[v.Project], Reason: why(v.ReasonCode, v.Reason, c.Language), IsDefault: v.IsDefault, EnableGateway: v.Gateway,
 			PeeringInfos: []peeringInfo{}, Tags: tags[v.ID]}
 		if info.SubnetInfos == nil {
 			info.SubnetInfos = []subnetInfo{}
@@ -153,7 +161,7 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	return out, nil
 }
 
-func (s *Service) subnetInfo(n *Subnet, language string) (subnetInfo, error) {
+func (s *Service) subnetInfo(n *Subnet, projects map[string]string, language string) (subnetInfo, error) {
 	p, err := n.pool()
 	if err != nil {
 		return subnetInfo{}, err
@@ -163,7 +171,7 @@ func (s *Service) subnetInfo(n *Subnet, language string) (subnetInfo, error) {
 		dns = append(dns, a.String())
 	}
 	return subnetInfo{Region: n.Region, SubnetID: n.ID, VPCID: n.VPCID, Name: n.Name, Remark: n.Remark, Network: n.CIDR, Subnet: n.CIDR,
-		State: n.State, CreateTime: seconds(n.CreatedAt), UpdateTime: seconds(n.UpdatedAt), ProjectID: n.Project, Reason: why(n.ReasonCode, n.Reason, language),
+		State: n.State, CreateTime: seconds(n.CreatedAt), UpdateTime: seconds(n.UpdatedAt), ProjectID: n.Project, ProjectName: projects[n.Project], Reason: why(n.ReasonCode, n.Reason, language),
 		Gateway: n.gateway(p.cidr).String(), AvailableCount: n.Capacity - n.Used, UsedCount: n.Used, DNS: strings.Join(dns, ","),
 		IsDefault: n.IsDefault, Tags: []tag.Info{}}, nil
 }
@@ -198,8 +206,12 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 	if err != nil {
 		return nil, err
 	}
+	groups, err := projects(ctx, s, rows, func(n *Subnet) string { return n.Project })
+	if err != nil {
+		return nil, err
+	}
 	for i := range rows {
-		info, err := s.subnetInfo(&rows[i], c.Language)
+		info, err := s.subnetInfo(&rows[i], groups, c.Language)
 		if err != nil {
 			return nil, err
 		}
@@ -235,14 +247,14 @@ func (s *Service) createVPC(ctx context.Context, c *action.Call, q *createVPCReq
 	if err != nil {
 		return nil, err
 	}
-	if err := checkProject(q.ProjectID); err != nil {
-		return nil, err
-	}
 	now := s.Clock.Micros()
 	v := &VPC{ID: database.NewID("vpc"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, CIDR: cidr.String(),
 		Gateway: q.EnableGateway, State: Allocating, CreatedAt: now, UpdatedAt: now}
 	var op string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if v.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
+			return err
+		}
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.VPC: 1}); err != nil {
 			return err
 		}
@@ -380,9 +392,6 @@ func (s *Service) createSubnet(ctx context.Context, c *action.Call, q *createSub
 	if gateway.IsValid() && (!cidr.Contains(gateway) || offset(cidr, gateway) == 0 || offset(cidr, gateway) == size(cidr)-1) {
 		return nil, retcode.InvalidParameter.Errorf("GatewayIP must be a usable address of %s", cidr)
 	}
-	if err := checkProject(q.ProjectID); err != nil {
-		return nil, err
-	}
 	now := s.Clock.Micros()
 	n := &Subnet{ID: database.NewID("subnet"), VPCID: q.VPCID, Region: c.Region, Name: name, Remark: q.Remark, CIDR: cidr.String(), DNS: dns,
 		State: Allocating, CreatedAt: now, UpdatedAt: now}
@@ -399,6 +408,12 @@ func (s *Service) createSubnet(ctx context.Context, c *action.Call, q *createSub
 		v, err := vpcByID(ctx, tx, c.Scope(), q.VPCID)
 		if err != nil {
 			return err
+		}
+		n.Project, c.Company = v.Project, v.Company
+		if q.ProjectID != "" {
+			if n.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
+				return err
+			}
 		}
 		fits := func() error {
 			if err := v.usable(); err != nil {

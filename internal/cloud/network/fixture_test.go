@@ -62,7 +62,10 @@ func (h *hosts) GatewayChassis(string, string) []string {
 }
 
 func (f *fixture) Emails(context.Context, []int64) (map[int64]string, error) { return nil, nil }
-func (f *fixture) OnTenant(h identity.TenantHook)                            { f.hooks = append(f.hooks, h) }
+func (f *fixture) ProjectNames(context.Context, []string) (map[string]string, error) {
+	return nil, nil
+}
+func (f *fixture) OnTenant(h identity.TenantHook) { f.hooks = append(f.hooks, h) }
 
 // newFixture makes a network with one tenant and a segment of 198.51.100.0/28.
 func newFixture(t testing.TB, db *database.DB) *fixture {

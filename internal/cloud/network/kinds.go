@@ -8,10 +8,10 @@ import (
 // Kinds are the network's resources, for the directory.
 func Kinds() []resource.Kind {
 	return []resource.Kind{
-		{Name: "VPC", Prefix: "vpc-", Service: "vpc", Table: "vpc", Exists: "ended_at = 0", Remark: true,
+		{Name: "VPC", Prefix: "vpc-", Service: "vpc", Table: "vpc", Exists: "ended_at = 0", Given: "is_default", Remark: true,
 			Parts: []resource.Part{{Table: "subnet", Column: "vpc_id"}}, NotFound: retcode.VPCNotFound},
-		{Name: "SUBNET", Prefix: "subnet-", Service: "vpc", Table: "subnet", Exists: "ended_at = 0", Remark: true, NotFound: retcode.SubnetNotFound},
+		{Name: "SUBNET", Prefix: "subnet-", Service: "vpc", Table: "subnet", Exists: "ended_at = 0", Given: "is_default", Remark: true, NotFound: retcode.SubnetNotFound},
 		{Name: "EIP", Prefix: "eip-", Service: "eip", Table: "eip", Exists: "ended_at = 0", Binned: "NOT listed", Remark: true},
-		{Name: "SG", Prefix: "sg-", Service: "security_group", Table: "security_group", Exists: "TRUE", Remark: true, NotFound: retcode.SGNotFound},
+		{Name: "SG", Prefix: "sg-", Service: "security_group", Table: "security_group", Exists: "TRUE", Given: "is_default", Remark: true, NotFound: retcode.SGNotFound},
 	}
 }

@@ -29,6 +29,7 @@ import (
 // Tenants is what the network asks of identity.Service.
 type Tenants interface {
 	Emails(ctx context.Context, companies []int64) (map[int64]string, error)
+	ProjectNames(ctx context.Context, ids []string) (map[string]string, error)
 	OnTenant(identity.TenantHook)
 }
 
@@ -164,11 +165,12 @@ func (s *Service) furnish(ctx context.Context, tx bun.Tx, company int64, region 
 	}
 	now := s.Clock.Micros()
 	spans := subnetSpans(defaultSubnet, 1)
-	vpc := &VPC{ID: database.NewID("vpc"), Region: region, Company: company, Name: "default", CIDR: defaultVPC.String(), IsDefault: true,
+	project := identity.DefaultProject(company)
+	vpc := &VPC{ID: database.NewID("vpc"), Region: region, Company: company, Project: project, Name: "default", CIDR: defaultVPC.String(), IsDefault: true,
 		State: Available, CreatedAt: now, UpdatedAt: now}
-	subnet := &Subnet{ID: database.NewID("subnet"), VPCID: vpc.ID, Region: region, Company: company, Name: "default", CIDR: defaultSubnet.String(),
+	subnet := &Subnet{ID: database.NewID("subnet"), VPCID: vpc.ID, Region: region, Company: company, Project: project, Name: "default", CIDR: defaultSubnet.String(),
 		IsDefault: true, State: Available, Capacity: capacity(spans), Position: spans[0][0], CreatedAt: now, UpdatedAt: now}
-	group := &Group{ID: database.NewID("sg"), Region: region, Company: company, Name: "default", IsDefault: true,
+	group := &Group{ID: database.NewID("sg"), Region: region, Company: company, Project: project, Name: "default", IsDefault: true,
 		State: Available, CreatedAt: now, UpdatedAt: now}
 	rules, err := parseRules(defaultRules)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -110,10 +111,18 @@ func (s *Service) describe(ctx context.Context, c *action.Call, q *describeReque
 	if err != nil {
 		return nil, err
 	}
+	groups := make([]string, len(all))
+	for i, f := range all {
+		groups[i] = f.project
+	}
+	projects, err := s.Identity.ProjectNames(ctx, groups)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range all {
 		out.Infos = append(out.Infos, info{
 			Region: f.region, RegionAlias: f.region, ResourceID: f.id, ResourceType: f.kind, Name: f.name, Description: f.why,
-			CompanyID: strconv.FormatInt(f.company, 10), Email: emails[f.company], ProjectID: f.project, State: f.state, Status: f.state,
+			CompanyID: strconv.FormatInt(f.company, 10), Email: emails[f.company], ProjectID: f.project, ProjectName: projects[f.project], State: f.state, Status: f.state,
 			IsFailed: f.state == "Failed", CreateTime: f.createdAt / 1e6, UpdateTime: f.updatedAt / 1e6, DeleteTime: f.deletedAt / 1e6,
 			WillTerminateTime: (f.deletedAt + Retention.Microseconds()) / 1e6, ExpireTime: f.expires / 1e6, IsAutoTerminated: true,
 		})
@@ -128,20 +137,17 @@ type oneRequest struct {
 }
 
 // of finds the kind of an id: 200 when there is none.
-func (s *Service) of(q *oneRequest) (kind, error) {
+func (s *Service) of(ctx context.Context, c *action.Call, q *oneRequest) (kind, error) {
 	for _, k := range s.kinds {
 		if strings.HasPrefix(q.ResourceID, k.prefix) {
-			if q.ProjectID != "" {
-				return k, retcode.ProjectNotFound.Errorf("ProjectID %s", q.ProjectID)
-			}
-			return k, nil
+			return k, identity.Within(ctx, s.DB.Reader(), c, q.ProjectID)
 		}
 	}
 	return kind{}, retcode.ResourceNotFound.Errorf("ResourceID %s", q.ResourceID)
 }
 
 func (s *Service) rollback(ctx context.Context, c *action.Call, q *oneRequest) (*action.Empty, error) {
-	k, err := s.of(q)
+	k, err := s.of(ctx, c, q)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +156,7 @@ func (s *Service) rollback(ctx context.Context, c *action.Call, q *oneRequest) (
 }
 
 func (s *Service) terminate(ctx context.Context, c *action.Call, q *oneRequest) (*action.Empty, error) {
-	k, err := s.of(q)
+	k, err := s.of(ctx, c, q)
 	if err != nil {
 		return nil, err
 	}

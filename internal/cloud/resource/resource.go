@@ -29,6 +29,8 @@ type Kind struct {
 	// Exists is an SQL condition on the rows that a tenant has, also those in the recycle bin: neither destroyed
 	// nor a leftover of a failed creation. Binned is one on those in the bin; empty: the kind does not go there.
 	Exists, Binned string
+	// Given is an SQL condition on rows that every tenant is furnished with; empty: none.
+	Given string
 	// Remark: the table has a column remark.
 	Remark bool
 	// Platform: resources of administrators; the table has neither company nor project.
@@ -43,8 +45,9 @@ type Kind struct {
 	Frozen string
 }
 
-// Part is a table whose rows belong to a resource: Column holds the resource's id.
-type Part struct{ Table, Column string }
+// Part is a table whose rows belong to a resource: Column holds the resource's id. Where is an SQL condition on
+// those that do; empty: all.
+type Part struct{ Table, Column, Where string }
 
 // Item is what all kinds have in common.
 type Item struct {
@@ -210,9 +213,12 @@ func (d *Directory) Move(ctx context.Context, tx bun.Tx, s action.Scope, id, pro
 	if err != nil {
 		return err
 	}
-	for _, p := range append([]Part{{k.Table, "id"}}, k.Parts...) {
-		if _, err := tx.NewUpdate().TableExpr("?", bun.Ident(p.Table)).Set("project = ?", project).
-			Where("? = ?", bun.Ident(p.Column), item.ID).Exec(ctx); err != nil {
+	for _, p := range append([]Part{{Table: k.Table, Column: "id"}}, k.Parts...) {
+		q := tx.NewUpdate().TableExpr("?", bun.Ident(p.Table)).Set("project = ?", project).Where("? = ?", bun.Ident(p.Column), item.ID)
+		if p.Where != "" {
+			q = q.Where(p.Where)
+		}
+		if _, err := q.Exec(ctx); err != nil {
 			return err
 		}
 	}
