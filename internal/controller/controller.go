@@ -210,7 +210,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		return err
 	}
 	c.Downloads = download.New(download.Deps{Clock: c.Clock, Secret: c.secret, Base: strings.TrimSuffix(c.URL, "/api")})
-	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock, Downloads: c.Downloads})
+	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock, Retention: c.Catalog.Config.AuditRetention, Downloads: c.Downloads})
 	holder := cfg.Holder
 	if holder == "" {
 		name, _ := os.Hostname()
@@ -259,13 +259,13 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnCapacity(c.Fleet.Capacity)
 	c.Catalog.OnScopes(c.Fleet.PriceScopes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
-		Fleet: c.Fleet, Fabric: c.Fabric, Ledger: c.Ledger, DNS: cfg.DNS})
+		Fleet: c.Fleet, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers})
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Ledger: c.Ledger})
 	c.Catalog.OnScopes(c.Network.PriceScopes)
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
-	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
+	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
 	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
 		c.Directory.Add(kinds...)
@@ -322,6 +322,14 @@ func (g gate) Region(ctx context.Context, call *action.Call) error {
 
 func (g gate) Tenant(ctx context.Context, company int64) error {
 	return g.c.Identity.CheckTenant(ctx, company)
+}
+
+// nameServers of subnets that name none: the configuration's, else those that the server was started with.
+func (c *Controller) nameServers(ctx context.Context, region string) []netip.Addr {
+	if servers := c.Catalog.Config.DNS(ctx, region); len(servers) > 0 {
+		return servers
+	}
+	return c.Config.DNS
 }
 
 // permit asks who may refuse an action by its name.

@@ -21,13 +21,12 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
-// Retention is how long entries are kept: as far back as a query may look.
-const Retention = 180 * 24 * time.Hour
-
 // Deps of the service.
 type Deps struct {
 	DB    *database.DB
 	Clock *clock.Clock
+	// Retention is how long entries are kept.
+	Retention func(ctx context.Context) time.Duration
 	// Downloads serves exports.
 	Downloads *download.Service
 }
@@ -92,7 +91,7 @@ func (s *Service) Ended(ctx context.Context, tx bun.Tx, op *workflow.Operation) 
 
 // Sweep removes what is older than the retention. It is run by a reconciler.
 func (s *Service) Sweep(ctx context.Context) error {
-	before := s.Clock.Now().Add(-Retention).UnixMicro()
+	before := s.Clock.Now().Add(-s.Retention(ctx)).UnixMicro()
 	for {
 		var removed int64
 		err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/xuri/excelize/v2"
 
-	"github.com/lingyun-cloud/lingyun/internal/cloud/audit"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
@@ -147,7 +146,7 @@ func TestRetention(t *testing.T) {
 		}
 		return n
 	}
-	c.Clock.Advance(audit.Retention - time.Hour)
+	c.Clock.Advance(c.Catalog.Config.AuditRetention(t.Context()) - time.Hour)
 	if err := c.Audit.Sweep(t.Context()); err != nil || count() != 1 {
 		t.Fatalf("before its time %d entries are left, %v", count(), err)
 	}

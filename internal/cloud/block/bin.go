@@ -122,9 +122,9 @@ func (s *Service) removeExpired(ctx context.Context, id string) error {
 }
 
 // SweepDisks starts the destruction of data disks that entered the bin at or before a time (unix microseconds).
-func (s *Service) SweepDisks(ctx context.Context, deletedBefore int64) error {
+func (s *Service) SweepDisks(ctx context.Context, region string, deletedBefore int64) error {
 	var rows []Disk
-	if err := s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?) AND deleted_at <= ?", Deleted, Unterminated, deletedBefore).
+	if err := s.DB.Reader().NewSelect().Model(&rows).Where("region = ? AND state IN (?, ?) AND deleted_at <= ?", region, Deleted, Unterminated, deletedBefore).
 		OrderExpr("deleted_at, id").Limit(sweepBatch).Scan(ctx); err != nil {
 		return err
 	}

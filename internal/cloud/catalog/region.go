@@ -37,6 +37,12 @@ func (s *Service) Region(ctx context.Context, c *action.Call) error {
 	return nil
 }
 
+// Regions lists the ids of all regions.
+func (s *Service) Regions(ctx context.Context) (ids []string, err error) {
+	err = s.DB.Reader().NewRaw(`SELECT id FROM region ORDER BY id`).Scan(ctx, &ids)
+	return ids, err
+}
+
 // Bootstrap makes the default region when there is none, and the quotas that are new in this version.
 func (s *Service) Bootstrap(ctx context.Context, endpoint string) error {
 	if err := s.identify(ctx); err != nil {

@@ -93,9 +93,9 @@ func (s *Service) DestroyVM(ctx context.Context, c *action.Call, id string) erro
 }
 
 // SweepVMs starts the destruction of machines that entered the bin at or before a time (unix microseconds).
-func (s *Service) SweepVMs(ctx context.Context, deletedBefore int64) error {
+func (s *Service) SweepVMs(ctx context.Context, region string, deletedBefore int64) error {
 	var ids []string
-	if err := s.DB.Reader().NewSelect().Model((*VM)(nil)).Column("id").Where("state IN (?, ?) AND deleted_at <= ?", Deleted, Unterminated, deletedBefore).
+	if err := s.DB.Reader().NewSelect().Model((*VM)(nil)).Column("id").Where("region = ? AND state IN (?, ?) AND deleted_at <= ?", region, Deleted, Unterminated, deletedBefore).
 		OrderExpr("deleted_at, id").Limit(sweepBatch).Scan(ctx, &ids); err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 	if err := s.planDisks(ctx, c, q, p); err != nil {
 		return nil, err
 	}
-	if err := s.planGuest(q, p); err != nil {
+	if err := s.planGuest(ctx, q, p); err != nil {
 		return nil, err
 	}
 	if q.OperatorName != "" {
@@ -241,7 +241,7 @@ func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequ
 }
 
 // planGuest checks what the guest is told.
-func (s *Service) planGuest(q *createVMRequest, p *createPlan) error {
+func (s *Service) planGuest(ctx context.Context, q *createVMRequest, p *createPlan) error {
 	bad := retcode.InvalidParameter
 	win := windows(p.image.OSType)
 	p.login, p.uefi = p.image.LoginUser, p.image.UEFI
@@ -283,7 +283,7 @@ func (s *Service) planGuest(q *createVMRequest, p *createPlan) error {
 	if win {
 		user = p.login
 	}
-	if err := CheckPassword(q.Password, user); err != nil {
+	if err := s.passwordRules(ctx, p.set.Region).check(q.Password, user); err != nil {
 		return err
 	}
 	var err error

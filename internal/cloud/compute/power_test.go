@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -264,10 +263,10 @@ func TestRetention(t *testing.T) {
 		w.demo.Must(t, "DeleteVMInstance", p{"VMID": id, "DelBindResource": 1})
 		w.awaitBin(t, id, "Deleted")
 		b := w.binned(t, id)
-		if got := b.Int("WillTerminateTime") - b.Int("DeleteTime"); got != int(recycle.Retention.Seconds()) {
+		if got := b.Int("WillTerminateTime") - b.Int("DeleteTime"); got != int(w.Catalog.Config.RecycleRetention(t.Context(), "cn").Seconds()) {
 			t.Errorf("kept for %d s", got)
 		}
-		w.Clock.Advance(recycle.Retention - time.Hour)
+		w.Clock.Advance(w.Catalog.Config.RecycleRetention(t.Context(), "cn") - time.Hour)
 		if w.binned(t, id) == nil {
 			t.Fatal("destroyed too early")
 		}

@@ -89,7 +89,7 @@ func TestCheckPassword(t *testing.T) {
 		{"xADMx123", "administrator", retcode.VMPasswordComplexityInvalid},
 		{"xADxM123", "administrator", retcode.OK},
 	} {
-		if got := retcode.Of(CheckPassword(c.password, c.user)); got != c.want {
+		if got := retcode.Of((passwordRules{6, 2}).check(c.password, c.user)); got != c.want {
 			t.Errorf("%q for %q: %d, want %d", c.password, c.user, got, c.want)
 		}
 	}

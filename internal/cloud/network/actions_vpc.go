@@ -142,7 +142,7 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	}
 	within := make(map[string][]subnetInfo)
 	for i := range subnets {
-		info, err := s.subnetInfo(&subnets[i], inner, c.Language)
+		info, err := s.subnetInfo(ctx, &subnets[i], inner, c.Language)
 		if err != nil {
 			return nil, err
 		}
@@ -161,13 +161,13 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	return out, nil
 }
 
-func (s *Service) subnetInfo(n *Subnet, projects map[string]string, language string) (subnetInfo, error) {
+func (s *Service) subnetInfo(ctx context.Context, n *Subnet, projects map[string]string, language string) (subnetInfo, error) {
 	p, err := n.pool()
 	if err != nil {
 		return subnetInfo{}, err
 	}
 	var dns []string
-	for _, a := range s.dns(n) {
+	for _, a := range s.dns(ctx, n) {
 		dns = append(dns, a.String())
 	}
 	return subnetInfo{Region: n.Region, SubnetID: n.ID, VPCID: n.VPCID, Name: n.Name, Remark: n.Remark, Network: n.CIDR, Subnet: n.CIDR,
@@ -211,7 +211,7 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 		return nil, err
 	}
 	for i := range rows {
-		info, err := s.subnetInfo(&rows[i], groups, c.Language)
+		info, err := s.subnetInfo(ctx, &rows[i], groups, c.Language)
 		if err != nil {
 			return nil, err
 		}

@@ -517,9 +517,9 @@ func (s *Service) DestroyEIP(ctx context.Context, c *action.Call, id string) err
 }
 
 // SweepEIPs destroys the EIPs that entered the recycle bin at or before a time (unix microseconds).
-func (s *Service) SweepEIPs(ctx context.Context, deletedBefore int64) error {
+func (s *Service) SweepEIPs(ctx context.Context, region string, deletedBefore int64) error {
 	var ids []string
-	if err := s.DB.Reader().NewSelect().Model((*EIP)(nil)).Column("id").Where("state = ? AND deleted_at <= ?", Deleted, deletedBefore).
+	if err := s.DB.Reader().NewSelect().Model((*EIP)(nil)).Column("id").Where("region = ? AND state = ? AND deleted_at <= ?", region, Deleted, deletedBefore).
 		OrderExpr("deleted_at, id").Scan(ctx, &ids); err != nil {
 		return err
 	}

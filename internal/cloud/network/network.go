@@ -58,8 +58,8 @@ type Deps struct {
 	Fleet    Hosts
 	Fabric   fabric.Fabric
 	Ledger   *ledger.Service
-	// DNS servers that DHCP offers when a subnet names none.
-	DNS []netip.Addr
+	// DNS servers that DHCP offers in a region when a subnet names none.
+	DNS func(ctx context.Context, region string) []netip.Addr
 }
 
 // Service is the network.

@@ -257,13 +257,13 @@ func (s *Service) ConfigOf(ctx context.Context, idb bun.IDB, p *Port) (PortConfi
 	if err != nil {
 		return PortConfig{}, err
 	}
-	return PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), Gateway: subnet.gateway(cidr), DNS: s.dns(subnet), MTU: s.Fleet.OverlayMTU(p.Region)}, nil
+	return PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), Gateway: subnet.gateway(cidr), DNS: s.dns(ctx, subnet), MTU: s.Fleet.OverlayMTU(p.Region)}, nil
 }
 
 // dns lists the servers that a subnet's DHCP offers.
-func (s *Service) dns(subnet *Subnet) []netip.Addr {
+func (s *Service) dns(ctx context.Context, subnet *Subnet) []netip.Addr {
 	if subnet.DNS == "" {
-		return s.DNS
+		return s.DNS(ctx, subnet.Region)
 	}
 	var out []netip.Addr
 	for _, text := range strings.Split(subnet.DNS, ",") {

@@ -154,7 +154,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: subnets[i].gateway(cidr), DNS: s.dns(&subnets[i])})
+		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: subnets[i].gateway(cidr), DNS: s.dns(ctx, &subnets[i])})
 	}
 
 	hosts := make(map[string]string, len(ports)) // by port

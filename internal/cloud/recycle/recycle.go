@@ -10,15 +10,13 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 )
-
-// Retention is how long the bin keeps a resource before the sweep destroys it (platform configuration's default).
-const Retention = 360000 * time.Second
 
 // sweepEvery is how late the sweep may be.
 const sweepEvery = 10 * time.Second
@@ -27,6 +25,7 @@ const sweepEvery = 10 * time.Second
 type Deps struct {
 	DB       *database.DB
 	Clock    *clock.Clock
+	Catalog  *catalog.Service
 	Identity *identity.Service
 	Network  *network.Service
 	Block    *block.Service
@@ -58,8 +57,8 @@ type kind struct {
 	items     func(ctx context.Context, f resource.BinFilter, language string) ([]item, int, error)
 	restore   func(ctx context.Context, c *action.Call, id string) error
 	terminate func(ctx context.Context, c *action.Call, id string) error
-	// sweep starts the destruction of what entered the bin at or before a time.
-	sweep func(ctx context.Context, deletedBefore int64) error
+	// sweep starts the destruction of what entered a region's bin at or before a time.
+	sweep func(ctx context.Context, region string, deletedBefore int64) error
 }
 
 func vms(s *compute.Service) kind {
@@ -112,10 +111,16 @@ func (s *Service) Run(ctx context.Context) {
 }
 
 func (s *Service) sweep(ctx context.Context) error {
-	before := s.Clock.Now().Add(-Retention).UnixMicro()
-	var failed []error
-	for _, k := range s.kinds {
-		failed = append(failed, k.sweep(ctx, before))
+	regions, err := s.Catalog.Regions(ctx)
+	failed := []error{err}
+	for _, region := range regions {
+		if !s.Catalog.Config.RecycleAutoDestroy(ctx, region) {
+			continue
+		}
+		before := s.Clock.Now().Add(-s.Catalog.Config.RecycleRetention(ctx, region)).UnixMicro()
+		for _, k := range s.kinds {
+			failed = append(failed, k.sweep(ctx, region, before))
+		}
 	}
 	return errors.Join(failed...)
 }
