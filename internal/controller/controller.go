@@ -36,6 +36,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
@@ -126,6 +127,7 @@ type Controller struct {
 	Audit     *audit.Service
 	Downloads *download.Service
 	Ledger    *ledger.Service
+	Permit    *permit.Service
 	Fleet     *fleet.Service
 	Network   *network.Service
 	Block     *block.Service
@@ -255,16 +257,20 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	}
 	c.close = append(c.close, c.Fabric.Close)
 
+	c.Permit = permit.New(permit.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity})
 	c.Fleet = fleet.New(fleetDeps)
+	c.Permit.Register(c.Fleet.PermitKinds()...)
 	c.Catalog.OnCapacity(c.Fleet.Capacity)
 	c.Catalog.OnScopes(c.Fleet.PriceScopes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
-		Fleet: c.Fleet, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers})
+		Fleet: c.Fleet, Permit: c.Permit, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers})
+	c.Permit.Register(c.Network.PermitKinds()...)
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Ledger: c.Ledger})
 	c.Catalog.OnScopes(c.Network.PriceScopes)
 	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
+	c.Permit.Register(c.Compute.PermitKinds()...)
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
 	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
@@ -282,7 +288,8 @@ func (c *Controller) build(ctx context.Context) (err error) {
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
-	for _, room := range []interface{ Actions() []action.Action }{c.Identity, c.Catalog, c.Audit, c.Ledger, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
+	for _, room := range []interface{ Actions() []action.Action }{c.Identity, c.Catalog, c.Audit, c.Ledger, &resource.Service{DB: c.DB, Directory: c.Directory},
+		c.Permit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
 		all = append(all, room.Actions()...)
 	}
 	return all

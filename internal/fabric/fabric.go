@@ -57,7 +57,7 @@ type Subnet struct {
 	Routes  []Route      // this subnet's own, beside the VPC's
 }
 
-// Route is an editable route of a subnet.
+// Route is an editable route of a subnet or a segment.
 type Route struct {
 	ID          string
 	Destination netip.Prefix
@@ -82,6 +82,7 @@ type Gateway struct {
 	Address   netip.Prefix // the router's own address on the segment
 	MAC       string
 	NextHop   netip.Addr // the segment's gateway; invalid: no default route
+	Routes    []Route    // further destinations beyond the segment; the same for every VPC on it
 	Chassis   []string   // OVN chassis that may carry it, best first; a dead host is left out
 }
 

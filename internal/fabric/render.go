@@ -318,14 +318,28 @@ func (r *vpcRenderer) renderRoutes() {
 			route(rowID(r.ID, "gateway-route "+g.SegmentID), g.SegmentID, name, everywhere, g.NextHop, name)
 		}
 	}
+	for _, g := range r.Gateways {
+		for _, x := range g.Routes {
+			name := gatewayPort(r.ID, g.SegmentID)
+			route(rowID(r.ID, "gateway-route "+g.SegmentID+" "+x.ID), x.ID, name, x.Destination, x.NextHop, name)
+		}
+	}
 	out, ok := r.outward()
 	for _, s := range r.Subnets {
-		own := false
+		taken := map[netip.Prefix]bool{}
 		for _, x := range s.Routes {
 			route(rowID(x.ID, "route"), x.ID, s.ID, x.Destination, x.NextHop, "")
-			own = own || x.Destination.Bits() == 0
+			taken[x.Destination.Masked()] = true
 		}
-		if ok && !own {
+		for _, g := range r.Gateways {
+			for _, x := range g.Routes {
+				if !taken[x.Destination] {
+					route(rowID(s.ID, "segment-route "+x.ID), x.ID, s.ID, x.Destination, x.NextHop, gatewayPort(r.ID, g.SegmentID))
+					taken[x.Destination] = true
+				}
+			}
+		}
+		if ok && !taken[everywhere] {
 			route(rowID(s.ID, "default-route"), s.ID, s.ID, everywhere, out.NextHop, gatewayPort(r.ID, out.SegmentID))
 		}
 	}
@@ -351,10 +365,7 @@ func (r *vpcRenderer) renderEIPs() {
 			}
 			return cmp.Compare(a.ID, b.ID)
 		})
-		g := r.gateways[eips[0].SegmentID]
-		if g.SegmentID != out.SegmentID && g.NextHop.IsValid() {
-			r.reroute(p, g)
-		}
+		r.reroute(p, r.gateways[eips[0].SegmentID], out)
 		for i, e := range eips {
 			gateway := gatewayPortID(r.ID, e.SegmentID)
 			nat := &nb.NAT{
@@ -398,18 +409,38 @@ func (r *vpcRenderer) renderMeters(e EIP, p Port, distributed bool) {
 	}
 }
 
-// reroute sends what a port says to the outside through its EIPs' gateway, when
-// that is not the one of the default route; a reply that left by another would
-// not be translated back.
-func (r *vpcRenderer) reroute(p Port, g Gateway) {
-	match := fmt.Sprintf("ip4.src == %s && ip4.dst != $%s && ip4.dst != %s", p.IP, r.inside, g.Address.Masked())
+// reroute sends what a port says to the outside through its EIPs' gateway g, where the subnet's table would
+// send it through another: a reply that left there would not be translated back. out is the gateway of the
+// default route. The subnet's own routes stay above it.
+func (r *vpcRenderer) reroute(p Port, g, out Gateway) {
+	beside := ""
 	for _, route := range r.subnets[p.SubnetID].Routes {
-		match += " && ip4.dst != " + route.Destination.Masked().String()
+		beside += " && ip4.dst != " + route.Destination.Masked().String()
 	}
-	r.add(&nb.LogicalRouterPolicy{
-		UUID: rowID(p.ID, "reroute"), Priority: priorityReroute, Match: match,
-		Action: nb.LogicalRouterPolicyActionReroute, Nexthops: []string{g.NextHop.String()}, ExternalIDs: r.mark(p.ID),
-	}, in(nb.LogicalRouterTable, r.router, "policies"))
+	policy := func(role string, priority int, match string, via netip.Addr) {
+		r.add(&nb.LogicalRouterPolicy{
+			UUID: rowID(p.ID, role), Priority: priority, Match: fmt.Sprintf("ip4.src == %s && %s", p.IP, match+beside),
+			Action: nb.LogicalRouterPolicyActionReroute, Nexthops: []string{via.String()}, ExternalIDs: r.mark(p.ID),
+		}, in(nb.LogicalRouterTable, r.router, "policies"))
+	}
+	if g.SegmentID != out.SegmentID && g.NextHop.IsValid() {
+		policy("reroute", priorityReroute, fmt.Sprintf("ip4.dst != $%s && ip4.dst != %s", r.inside, g.Address.Masked()), g.NextHop)
+	}
+	own := map[netip.Prefix]bool{}
+	for _, x := range g.Routes {
+		own[x.Destination] = true
+		if len(r.Gateways) > 1 { // alone, the subnet's table says the same
+			policy("reroute "+x.ID, priorityReroute+1+x.Destination.Bits(), "ip4.dst == "+x.Destination.String(), x.NextHop)
+		}
+	}
+	for _, other := range r.Gateways {
+		for _, x := range other.Routes {
+			if other.SegmentID != g.SegmentID && g.SegmentID == out.SegmentID && !own[x.Destination] {
+				own[x.Destination] = true
+				policy("reroute "+x.ID, priorityReroute+1+x.Destination.Bits(), "ip4.dst == "+x.Destination.String(), g.NextHop)
+			}
+		}
+	}
 }
 
 // merge sorts prefixes and leaves out those that lie within another: OVN
@@ -540,6 +571,13 @@ func (v VPC) validate() error {
 		c.that(g.Address.IsValid() && g.Address.Addr().Is4(), "address %s of the gateway on %s", g.Address, g.SegmentID)
 		c.mac(g.MAC)
 		c.that(!g.NextHop.IsValid() || g.Address.Contains(g.NextHop), "next hop %s of the gateway on %s is not on %s", g.NextHop, g.SegmentID, g.Address)
+		for _, x := range g.Routes {
+			c.id(x.ID)
+			c.unique(seen, "route", x.ID)
+			c.network("destination of route", x.Destination)
+			c.unique(seen, "route of "+g.SegmentID+" to", x.Destination.String())
+			c.that(g.Address.Contains(x.NextHop), "next hop %s of route %s is not on %s", x.NextHop, x.ID, g.Address)
+		}
 		c.that(len(g.Chassis) <= 1000, "%d chassis for the gateway on %s", len(g.Chassis), g.SegmentID)
 		for _, name := range g.Chassis {
 			c.that(chassisForm.MatchString(name), "chassis %q", name)

@@ -53,6 +53,14 @@ func TestGolden(t *testing.T) {
 	part("vpc-subnets", func(v *VPC) { v.Subnets = full.Subnets })
 	part("vpc-ports", func(v *VPC) { v.Subnets, v.Ports, v.Peers = full.Subnets, full.Ports, full.Peers })
 	part("vpc-gateways", func(v *VPC) { v.Subnets, v.Gateways = full.Subnets, full.Gateways })
+	part("vpc-segment-routes", func(v *VPC) {
+		v.Subnets, v.Ports, v.EIPs = full.Subnets, full.Ports, full.EIPs
+		v.Gateways = slices.Clone(full.Gateways)
+		v.Gateways[0].Routes = []Route{{ID: "route-1", Destination: cidr("192.0.2.0/24"), NextHop: addr("172.20.0.7")}}
+		v.Gateways[1].Routes = []Route{{ID: "route-2", Destination: cidr("192.0.2.0/24"), NextHop: addr("172.21.0.7")},
+			{ID: "route-3", Destination: cidr("198.18.0.0/15"), NextHop: addr("172.21.0.8")}, {ID: "route-4", Destination: cidr("10.99.0.0/16"), NextHop: addr("172.21.0.8")}}
+		v.Gateways[1].NextHop = netip.Addr{}
+	})
 	part("vpc-eips", func(v *VPC) {
 		v.Subnets, v.Ports, v.Gateways, v.EIPs = full.Subnets, full.Ports, full.Gateways, full.EIPs
 	})

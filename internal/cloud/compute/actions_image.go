@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -89,7 +90,7 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 		return nil, err
 	}
 	if c.Company != 0 {
-		sel = sel.Where("company IN (0, ?)", c.Company)
+		sel = permit.Narrow(sel.Where("company IN (0, ?)", c.Company), permit.BaseImage, "id", c.Company)
 	}
 	if c.Projects != nil { // base images are in no project group
 		sel = sel.Where("company = 0 OR project IN (?)", bun.In(c.Projects))
@@ -123,13 +124,17 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	if err := sel.OrderExpr("created_at DESC, id").Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx); err != nil {
 		return nil, err
 	}
-	emails, err := s.Identity.Emails(ctx, companies(rows, func(i Image) int64 { return i.Company }))
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	may, err := permit.Of(ctx, s.DB.Reader(), permit.BaseImage, ids...)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(rows))
-	for n, i := range rows {
-		ids[n] = i.ID
+	emails, err := s.Identity.Emails(ctx, companies(rows, func(i Image) int64 { return i.Company }))
+	if err != nil {
+		return nil, err
 	}
 	tags, err := tag.Of(ctx, s.DB.Reader(), ids...)
 	if err != nil {
@@ -147,7 +152,7 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Reason,
 			CreateTime: seconds(i.CreatedAt), UpdateTime: seconds(i.UpdatedAt), SupportHotplug: i.Hotplug,
 			SupportCloudInit: i.CloudInit, SupportQGA: i.QGA, Remarkable: i.Type != BaseImage, Progress: 100,
-			PermissionMode: "All", VirtualSize: int64(i.virtualGB()), Tags: tags[i.ID],
+			PermissionMode: may[i.ID].Mode, VirtualSize: int64(i.virtualGB()), Tags: tags[i.ID],
 		})
 	}
 	return out, nil

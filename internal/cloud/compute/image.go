@@ -20,6 +20,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -188,11 +189,29 @@ func (s *Service) storeBase(ctx context.Context, name string, r io.Reader, virtu
 // imageByID reads an image that a scope may use, a base image or its own: 1000 when there is none.
 func imageByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Image, error) {
 	i := new(Image)
-	err := idb.NewSelect().Model(i).Where("id = ? AND region = ?", id, scope.Region).Scan(ctx)
+	err := permit.Narrow(idb.NewSelect().Model(i).Where("id = ? AND region = ?", id, scope.Region), permit.BaseImage, "id", scope.Company).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && i.Company != 0 && !scope.Holds(i.Region, i.Company, i.Project) {
 		return nil, retcode.ImageNotFound.Errorf("ImageID %s", id)
 	}
 	return i, err
+}
+
+// PermitKinds says of which resources administrators choose the users.
+func (s *Service) PermitKinds() []permit.Kind {
+	return []permit.Kind{{
+		Name: permit.BaseImage,
+		Check: func(ctx context.Context, idb bun.IDB, region, id string) error {
+			found, err := idb.NewSelect().Model((*Image)(nil)).Where("id = ? AND region = ? AND type = ?", id, region, BaseImage).Exists(ctx)
+			if err == nil && !found {
+				err = retcode.ImageNotFound.Errorf("base image %s", id)
+			}
+			return err
+		},
+		Users: func(ctx context.Context, idb bun.IDB, id string) (companies []int64, err error) {
+			return companies, idb.NewSelect().Model((*VM)(nil)).ColumnExpr("DISTINCT company").Where("image_id = ? AND state NOT IN (?)", id, bun.In([]string{Terminated, Failed})).
+				Order("company").Scan(ctx, &companies)
+		},
+	}}
 }
 
 // Limits of the child that reads a file somebody gave us.

@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
@@ -83,11 +85,11 @@ func TestSetTypes(t *testing.T) {
 			return names
 		}
 		sets := []struct {
-			id, action, field, name, parameter string
-			code                               retcode.Code
+			id, kind, action, field, name, parameter string
+			code                                     retcode.Code
 		}{
-			{"set-01", "DescribeVMType", "VMType", fleet.FirstVMType, "VMType", retcode.NoComputeSetPermission},
-			{"storage-set-01", "DescribeStorageType", "StorageType", fleet.FirstStorageType, "BootDiskSetType", retcode.NoStorageSetPermission},
+			{"set-01", permit.ComputeSet, "DescribeVMType", "VMType", fleet.FirstVMType, "VMType", retcode.NoComputeSetPermission},
+			{"storage-set-01", permit.StorageSet, "DescribeStorageType", "StorageType", fleet.FirstStorageType, "BootDiskSetType", retcode.NoStorageSetPermission},
 		}
 		for _, s := range sets {
 			want := []string{s.name}
@@ -98,9 +100,7 @@ func TestSetTypes(t *testing.T) {
 			}
 			c.Demo.Refuse(t, retcode.SetTypeNotFound, "CreateVMInstance", machine(t, c.Demo, P{s.parameter: "Unknown"}))
 
-			if err := c.Fleet.Permit(t.Context(), s.id, other.Company); err != nil {
-				t.Fatal(err)
-			}
+			c.Admin.Must(t, "UpdateResourcePermission", P{"ResourceID": s.id, "ResourceType": s.kind, "PermissionMode": "whitelist", "Permission": other.Company})
 			if got := types(c.Demo, s.action, s.field); len(got) != 0 {
 				t.Errorf("a tenant without permission sees %v", got)
 			}
@@ -111,14 +111,30 @@ func TestSetTypes(t *testing.T) {
 			}
 			c.Demo.Refuse(t, s.code, "CreateVMInstance", machine(t, c.Demo, nil))
 			create(t, other, nil)
-			if err := c.Fleet.Permit(t.Context(), s.id); err != nil {
-				t.Fatal(err)
+			users := c.Admin.Must(t, "DescribeResourceUsers", P{"ResourceID": s.id, "ResourceType": s.kind})
+			if users.Int("TotalCount") != 1 || fmt.Sprint(users.Body["Infos"]) != fmt.Sprintf("[%d]", other.Company) {
+				t.Errorf("users of %s: %v", s.id, users.Body)
 			}
+			c.Admin.Must(t, "UpdateResourcePermission", P{"ResourceID": s.id, "ResourceType": s.kind, "PermissionMode": "blacklist", "Permission": other.Company})
+			if got := types(other, s.action, s.field); len(got) != 0 {
+				t.Errorf("an excluded tenant sees %v", got)
+			}
+			c.Admin.Must(t, "UpdateResourcePermission", P{"ResourceID": s.id, "ResourceType": s.kind})
 		}
 		create(t, c.Demo, nil)
-		if err := c.Fleet.Permit(t.Context(), "set-99"); retcode.Of(err) != retcode.SetNotFound {
-			t.Errorf("an unknown set: %v", err)
-		}
+		p := P{"ResourceID": "set-99", "ResourceType": permit.ComputeSet}
+		c.Admin.Refuse(t, retcode.SetNotFound, "UpdateResourcePermission", p)
+		c.Admin.Refuse(t, retcode.SetNotFound, "DescribeResourceUsers", p)
+		c.Demo.Refuse(t, retcode.AdminOnly, "UpdateResourcePermission", p)
+		c.Demo.Refuse(t, retcode.AdminOnly, "DescribeResourceUsers", p)
+		p = P{"ResourceID": "set-01", "ResourceType": permit.ComputeSet, "PermissionMode": "whitelist", "Permission": "1"}
+		c.Admin.Refuse(t, retcode.TenantNotFound, "UpdateResourcePermission", p)
+		p["Permission"] = "all"
+		c.Admin.Refuse(t, retcode.InvalidParameterFormat, "UpdateResourcePermission", p)
+		p["ResourceType"] = "DC"
+		c.Admin.Refuse(t, retcode.InvalidResourceType, "UpdateResourcePermission", p)
+		p = P{"ResourceID": "set-01", "ResourceType": permit.ComputeSet, "Permission": other.Company}
+		c.Admin.Refuse(t, retcode.InvalidParameter, "UpdateResourcePermission", p)
 	})
 }
 
@@ -161,8 +177,8 @@ func TestNoRoom(t *testing.T) {
 func TestNoHostOfTheStorage(t *testing.T) {
 	c := controllertest.Start(t, controllertest.Options{Hosts: 1})
 	if err := c.DB.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewRaw(`INSERT INTO storage_set (id, region, type, alias, arch, overcommit, shared, created_at, updated_at, generation)
-			VALUES ('storage-set-02', 'cn', 'Empty', 'Empty', 'x86_64', 100, TRUE, 0, 0, 0)`).Exec(ctx)
+		_, err := tx.NewRaw(`INSERT INTO storage_set (id, region, type, alias, arch, overcommit, created_at, updated_at, generation)
+			VALUES ('storage-set-02', 'cn', 'Empty', 'Empty', 'x86_64', 100, 0, 0, 0)`).Exec(ctx)
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 )
 
 // PriceScopes lists the sets that prices are set for: those that the tenant may use, all for tenant 0.
@@ -14,8 +15,8 @@ func (s *Service) PriceScopes(ctx context.Context, region string, company int64)
 	var compute []computeSet
 	var storage []storageSet
 	c := &action.Call{Region: region, Company: company}
-	for _, q := range []*bun.SelectQuery{s.DB.Reader().NewSelect().Model(&compute), s.DB.Reader().NewSelect().Model(&storage)} {
-		if err := s.visible(c, q).Scan(ctx); err != nil {
+	for kind, q := range map[string]*bun.SelectQuery{permit.ComputeSet: s.DB.Reader().NewSelect().Model(&compute), permit.StorageSet: s.DB.Reader().NewSelect().Model(&storage)} {
+		if err := s.visible(c, kind, q).Scan(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -39,7 +40,7 @@ func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOve
 	now := s.Clock.Micros()
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		made, err := tx.NewInsert().Model(&computeSet{ID: firstComputeSet, Region: region, Type: FirstVMType, Alias: "General", Arch: arch,
-			Overcommit: 100, Shared: true, CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx)
+			Overcommit: 100, CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx)
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOve
 			}
 		}
 		if _, err := tx.NewInsert().Model(&storageSet{ID: firstStorageSet, Region: region, Type: FirstStorageType, Alias: "Local", Arch: arch,
-			Overcommit: int64(storageOvercommit), Shared: true, CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
+			Overcommit: int64(storageOvercommit), CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
 			return err
 		}
 		for len(hosts) > 0 {
@@ -80,7 +81,7 @@ func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType 
 	if err != nil {
 		return nil, err
 	}
-	if ok, err := s.permitted(ctx, row.ID, row.Shared, company); err != nil || !ok {
+	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.ComputeSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoComputeSetPermission.Errorf("VMType %q", vmType))
 	}
 	return &Set{row.ID, row.Region, row.Type, row.Alias, row.Arch}, nil
@@ -96,7 +97,7 @@ func (s *Service) StorageSet(ctx context.Context, company int64, region, setType
 	if err != nil {
 		return nil, err
 	}
-	if ok, err := s.permitted(ctx, row.ID, row.Shared, company); err != nil || !ok {
+	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.StorageSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoStorageSetPermission.Errorf("storage type %q", setType))
 	}
 	return &Set{row.ID, row.Region, row.Type, row.Alias, row.Arch}, nil
@@ -110,42 +111,25 @@ func cmpErr(err error, refusal *retcode.Error) error {
 	return refusal
 }
 
-func (s *Service) permitted(ctx context.Context, setID string, shared bool, company int64) (bool, error) {
-	if shared {
-		return true, nil
-	}
-	return s.DB.Reader().NewSelect().TableExpr("set_permission").Where("set_id = ? AND company = ?", setID, company).Exists(ctx)
-}
-
-// Permit limits a set to the given tenants; none: it is for all again. What tenants have there stays.
-func (s *Service) Permit(ctx context.Context, setID string, companies ...int64) error {
-	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		found := int64(0)
-		for _, table := range []string{"compute_set", "storage_set"} {
-			r, err := tx.NewRaw(`UPDATE `+table+` SET shared = ?, updated_at = ?, generation = generation + 1 WHERE id = ?`,
-				len(companies) == 0, s.Clock.Micros(), setID).Exec(ctx)
-			if err != nil {
-				return err
+// PermitKinds says of which resources administrators choose the users.
+func (s *Service) PermitKinds() []permit.Kind {
+	kind := func(name, table, users string) permit.Kind {
+		return permit.Kind{Name: name, Check: func(ctx context.Context, idb bun.IDB, region, id string) error {
+			found, err := idb.NewSelect().TableExpr("?", bun.Ident(table)).Where("id = ? AND region = ?", id, region).Exists(ctx)
+			if err == nil && !found {
+				err = retcode.SetNotFound.Errorf("set %s", id)
 			}
-			n, err := r.RowsAffected()
-			if err != nil {
-				return err
-			}
-			found += n
-		}
-		if found == 0 {
-			return retcode.SetNotFound.Errorf("set %s", setID)
-		}
-		if _, err := tx.NewRaw(`DELETE FROM set_permission WHERE set_id = ?`, setID).Exec(ctx); err != nil {
 			return err
-		}
-		for _, c := range companies {
-			if _, err := tx.NewRaw(`INSERT INTO set_permission (set_id, company) VALUES (?, ?)`, setID, c).Exec(ctx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+		}, Users: func(ctx context.Context, idb bun.IDB, id string) (companies []int64, err error) {
+			return companies, idb.NewRaw(users, id).Scan(ctx, &companies)
+		}}
+	}
+	return []permit.Kind{
+		kind(permit.ComputeSet, "compute_set", `SELECT DISTINCT v.company FROM vm AS v JOIN compute_set AS s ON s.region = v.region AND s.type = v.vm_type
+			WHERE s.id = ? AND v.state NOT IN ('Terminated', 'Failed') ORDER BY v.company`),
+		kind(permit.StorageSet, "storage_set", `SELECT DISTINCT d.company FROM disk AS d JOIN storage_set AS s ON s.region = d.region AND s.type = d.set_type
+			WHERE s.id = ? AND d.state NOT IN ('Released', 'Failed') ORDER BY d.company`),
+	}
 }
 
 // Words for who may use a set.
@@ -172,12 +156,16 @@ type describeVMTypeResponse struct {
 
 func (s *Service) describeVMType(ctx context.Context, c *action.Call, _ *describeTypesRequest) (*describeVMTypeResponse, error) {
 	var rows []computeSet
-	if err := s.visible(c, s.DB.Reader().NewSelect().Model(&rows)).Scan(ctx); err != nil {
+	if err := s.visible(c, permit.ComputeSet, s.DB.Reader().NewSelect().Model(&rows)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	may, err := permit.Of(ctx, s.DB.Reader(), permit.ComputeSet, setIDs(rows, func(r computeSet) string { return r.ID })...)
+	if err != nil {
 		return nil, err
 	}
 	r := &describeVMTypeResponse{TotalCount: len(rows)}
 	for _, row := range rows {
-		r.Infos = append(r.Infos, vmTypeInfo{Region: row.Region, VMType: row.Type, VMTypeAlias: row.Alias, SetArch: row.Arch, Permission: permission(row.Shared)})
+		r.Infos = append(r.Infos, vmTypeInfo{Region: row.Region, VMType: row.Type, VMTypeAlias: row.Alias, SetArch: row.Arch, Permission: permission(may[row.ID])})
 	}
 	return r, nil
 }
@@ -198,28 +186,36 @@ type describeStorageTypeResponse struct {
 
 func (s *Service) describeStorageType(ctx context.Context, c *action.Call, _ *describeTypesRequest) (*describeStorageTypeResponse, error) {
 	var rows []storageSet
-	if err := s.visible(c, s.DB.Reader().NewSelect().Model(&rows)).Scan(ctx); err != nil {
+	if err := s.visible(c, permit.StorageSet, s.DB.Reader().NewSelect().Model(&rows)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	may, err := permit.Of(ctx, s.DB.Reader(), permit.StorageSet, setIDs(rows, func(r storageSet) string { return r.ID })...)
+	if err != nil {
 		return nil, err
 	}
 	r := &describeStorageTypeResponse{TotalCount: len(rows)}
 	for _, row := range rows {
-		r.Infos = append(r.Infos, storageTypeInfo{Region: row.Region, StorageType: row.Type, StorageTypeAlias: row.Alias, SetArch: row.Arch, Permission: permission(row.Shared)})
+		r.Infos = append(r.Infos, storageTypeInfo{Region: row.Region, StorageType: row.Type, StorageTypeAlias: row.Alias, SetArch: row.Arch, Permission: permission(may[row.ID])})
 	}
 	return r, nil
 }
 
 // visible narrows a list of sets down to those of the region that the tenant may use; an
 // administrator who named no tenant sees all.
-func (s *Service) visible(c *action.Call, q *bun.SelectQuery) *bun.SelectQuery {
-	q = q.Where("region = ?", c.Region).Order("type")
-	if c.Company != 0 {
-		q = q.Where("(shared OR id IN (SELECT set_id FROM set_permission WHERE company = ?))", c.Company)
-	}
-	return q
+func (s *Service) visible(c *action.Call, kind string, q *bun.SelectQuery) *bun.SelectQuery {
+	return permit.Narrow(q.Where("region = ?", c.Region).Order("type"), kind, "id", c.Company)
 }
 
-func permission(shared bool) string {
-	if shared {
+func setIDs[T any](rows []T, of func(T) string) []string {
+	out := make([]string, len(rows))
+	for i, r := range rows {
+		out[i] = of(r)
+	}
+	return out
+}
+
+func permission(p permit.Permission) string {
+	if p.Mode == permit.All {
 		return forAll
 	}
 	return forListed

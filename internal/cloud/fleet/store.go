@@ -15,7 +15,6 @@ type computeSet struct {
 	Alias      string `bun:"alias"`
 	Arch       string `bun:"arch"`
 	Overcommit int64  `bun:"overcommit"`
-	Shared     bool   `bun:"shared"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
 	Generation int64  `bun:"generation"`
@@ -30,7 +29,6 @@ type storageSet struct {
 	Alias      string `bun:"alias"`
 	Arch       string `bun:"arch"`
 	Overcommit int64  `bun:"overcommit"`
-	Shared     bool   `bun:"shared"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
 	Generation int64  `bun:"generation"`

@@ -11,7 +11,7 @@ import (
 
 // Actions of VPCs, subnets, security groups and EIPs.
 func (s *Service) Actions() []action.Action {
-	return append(s.innerActions(), []action.Action{
+	return slices.Concat(s.innerActions(), s.segmentActions(), s.addressActions(), []action.Action{
 		action.Define(action.Spec{Name: "DescribeSecurityGroup", Module: "security_group", Summary: "List security groups with their rules."}, s.describeSecurityGroup),
 		action.Define(action.Spec{Name: "CreateSecurityGroup", Module: "security_group", Mutates: true, Summary: "Create a security group with its rules."}, s.createSecurityGroup),
 		action.Define(action.Spec{Name: "CreateSecurityGroupRule", Module: "security_group", Mutates: true, Summary: "Add rules to a security group."}, s.createSecurityGroupRule),
@@ -20,7 +20,7 @@ func (s *Service) Actions() []action.Action {
 		action.Define(action.Spec{Name: "BindEIP", Module: "eip", Mutates: true, Summary: "Bind a public address to a resource."}, s.bindEIP),
 		action.Define(action.Spec{Name: "UnBindEIP", Module: "eip", Mutates: true, Summary: "Unbind a public address from a resource."}, s.unbindEIP),
 		action.Define(action.Spec{Name: "ReleaseEIP", Module: "eip", Mutates: true, Summary: "Move a public address to the recycle bin."}, s.releaseEIP),
-	}...)
+	})
 }
 
 // page reads the rows of one page and how many match in all.

@@ -156,7 +156,7 @@ type eipInfo struct {
 func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEIPRequest) (*describeEIPResponse, error) {
 	out := &describeEIPResponse{Infos: []eipInfo{}}
 	var rows []EIP
-	sel, err := tag.Narrow(identity.Own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ?", true), c.Scope()), "eip.id", q.TagKeyValuePairs)
+	sel, err := tag.Narrow(identity.Own(s.DB.Reader().NewSelect().Model(&rows).Where("listed = ? AND physical = ?", true, false), c.Scope()), "eip.id", q.TagKeyValuePairs)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: tags[e.ID]}
 		if g := segments[e.SegmentID]; g != nil {
 			info.OperatorName, info.OperatorAlias, info.SegmentName = g.Name, g.Name, g.Name
-			if info.HasDefaultRoute = g.Gateway != ""; info.HasDefaultRoute {
+			if info.HasDefaultRoute = g.defaultRoute(); info.HasDefaultRoute {
 				info.CanDefaultGW = 1
 			}
 		}
@@ -261,13 +261,21 @@ var otherPrefixes = map[string]bool{"disk": true, "eip": true, "vpc": true, "sub
 	"vpngw": true, "ipsvpn": true, "snapshot": true, "image": true, "seg": true, "vip": true}
 
 func (s *Service) bindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest) (*action.Empty, error) {
-	return s.change(ctx, c, q, s.bind, verbBind, verbBindOther, func(ctx context.Context, tx bun.Tx, e *EIP, port *TargetPort) error {
+	return s.bindTo(ctx, c, q, false)
+}
+
+func (s *Service) unbindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest) (*action.Empty, error) {
+	return s.unbindFrom(ctx, c, q, false)
+}
+
+func (s *Service) bindTo(ctx context.Context, c *action.Call, q *bindEIPRequest, physical bool) (*action.Empty, error) {
+	return s.change(ctx, c, q, physical, s.bind, verbBind, verbBindOther, func(ctx context.Context, tx bun.Tx, e *EIP, port *TargetPort) error {
 		return s.beginBind(ctx, tx, e, Owner{q.ResourceType, q.ResourceID}, port.PortID)
 	})
 }
 
-func (s *Service) unbindEIP(ctx context.Context, c *action.Call, q *bindEIPRequest) (*action.Empty, error) {
-	return s.change(ctx, c, q, s.unbind, verbUnbind, verbUnbindOther, func(ctx context.Context, tx bun.Tx, e *EIP, _ *TargetPort) error {
+func (s *Service) unbindFrom(ctx context.Context, c *action.Call, q *bindEIPRequest, physical bool) (*action.Empty, error) {
+	return s.change(ctx, c, q, physical, s.unbind, verbUnbind, verbUnbindOther, func(ctx context.Context, tx bun.Tx, e *EIP, _ *TargetPort) error {
 		if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
 			return err
 		}
@@ -277,7 +285,7 @@ func (s *Service) unbindEIP(ctx context.Context, c *action.Call, q *bindEIPReque
 
 // change is what binding and unbinding have in common: both exist, both are in a state that allows it, begin,
 // then a workflow that holds the EIP alone and the resource together with other changes of its parts.
-func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest, flow *workflow.Workflow[eipChange], same, other string,
+func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest, physical bool, flow *workflow.Workflow[eipChange], same, other string,
 	begin func(context.Context, bun.Tx, *EIP, *TargetPort) error) (*action.Empty, error) {
 	c.AddResource(q.EIPID, q.ResourceID)
 	kind, err := s.target(q)
@@ -286,7 +294,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 	}
 	var operation string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		e, err := eipByID(ctx, tx, c.Scope(), q.EIPID)
+		e, err := addressByID(ctx, tx, c.Scope(), q.EIPID, physical)
 		if err != nil {
 			return err
 		}
@@ -332,7 +340,7 @@ type releaseEIPRequest struct {
 func (s *Service) releaseEIP(ctx context.Context, c *action.Call, q *releaseEIPRequest) (*action.Empty, error) {
 	c.AddResource(q.EIPID)
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		e, err := eipByID(ctx, tx, c.Scope(), q.EIPID)
+		e, err := addressByID(ctx, tx, c.Scope(), q.EIPID, false)
 		if err != nil {
 			return err
 		}

@@ -202,7 +202,7 @@ func TestAllocateEIP(t *testing.T) {
 		refuse(retcode.InvalidParameter, P{"Count": 11})
 		refuse(retcode.InvalidParameter, P{"Count": 2, "IP": "203.0.113.5"})
 		refuse(retcode.InvalidParameter, P{"IPVersion": "IPv6"})
-		refuse(retcode.InvalidParameter, P{"TagKeyValuePairs": []string{"YQ==:Yg=="}})
+		refuse(retcode.InvalidParameterFormat, P{"TagKeyValuePairs": []string{"YQ"}})
 		refuse(retcode.ProjectNotFound, P{"ProjectID": "project-none"})
 		refuse(retcode.ResourceNotFound, P{"OperatorName": "Nowhere"})
 		refuse(retcode.BandwidthOutOfRange, P{"Bandwidth": 0})

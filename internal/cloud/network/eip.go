@@ -70,6 +70,7 @@ type EIPRequest struct {
 	ChargeType string // Dynamic, Month, Year
 	Quantity   int
 	AutoRenew  bool
+	Physical   bool // a physical IP: no bandwidth, no charge
 	// QuotaTaken: the caller reserved catalog.EIP together with its other quotas.
 	QuotaTaken bool
 }
@@ -87,12 +88,15 @@ func (s *Service) CheckEIP(ctx context.Context, r EIPRequest) error {
 	if err != nil {
 		return err
 	}
-	g, err := segmentByName(ctx, s.DB.Reader(), r.Region, r.Segment)
+	g, err := permittedSegment(ctx, s.DB.Reader(), r.Region, r.Segment, r.Company)
 	if err != nil {
 		return err
 	}
 	if err := g.check(r, wanted); err != nil {
 		return err
+	}
+	if r.Physical {
+		return nil
 	}
 	return s.Catalog.CheckEIPSpec(ctx, r.Region, g.ID, r.Bandwidth)
 }
@@ -133,9 +137,9 @@ func (sg *Segment) check(r EIPRequest, wanted netip.Addr) error {
 	return nil
 }
 
-// AllocateEIPTx takes an address and makes a Free EIP of it: 200 unknown segment, 8001, 8004, 8005, 8006,
-// 17005, 17003, 23000, 23001. CheckEIP must have passed before. Its price is held: Ledger.Capture when it is settled;
-// DestroyEIPTx gives it back.
+// AllocateEIPTx takes an address and makes a Free EIP of it: 200 unknown segment or not for the tenant, 8001, 8004,
+// 8005, 8006, 8007, 17005, 17003, 23000, 23001. CheckEIP must have passed before. Its price is held: Ledger.Capture
+// when it is settled; DestroyEIPTx gives it back.
 func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*EIP, error) {
 	if !r.QuotaTaken {
 		if err := s.Catalog.Reserve(ctx, tx, r.Company, r.Region, catalog.Amounts{catalog.EIP: 1}); err != nil {
@@ -146,7 +150,7 @@ func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	g, err := segmentByName(ctx, tx, r.Region, r.Segment)
+	g, err := permittedSegment(ctx, tx, r.Region, r.Segment, r.Company)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +162,11 @@ func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*
 		return nil, err
 	}
 	now := s.Clock.Micros()
-	e := &EIP{ID: database.NewID("eip"), Region: r.Region, Company: r.Company, Project: r.Project, Name: strings.TrimSpace(r.Name), Remark: r.Remark,
+	prefix := "eip"
+	if r.Physical {
+		prefix = "pip"
+	}
+	e := &EIP{ID: database.NewID(prefix), Physical: r.Physical, Region: r.Region, Company: r.Company, Project: r.Project, Name: strings.TrimSpace(r.Name), Remark: r.Remark,
 		SegmentID: g.ID, IPVersion: g.IPVersion, Bandwidth: r.Bandwidth, ChargeType: r.ChargeType, Quantity: r.Quantity, AutoRenew: r.AutoRenew,
 		State: Free, Listed: true, CreatedAt: now, UpdatedAt: now}
 	if wanted.IsValid() {
@@ -176,8 +184,11 @@ func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*
 		return nil, err
 	}
 	e.IP = nth(p.cidr, e.Num).String()
-	if _, err = tx.NewInsert().Model(e).Exec(ctx); err != nil {
+	if err := s.checkTotal(ctx, tx, e); err != nil {
 		return nil, err
+	}
+	if _, err = tx.NewInsert().Model(e).Exec(ctx); err != nil || e.Physical {
+		return e, err
 	}
 	return e, s.Ledger.Hold(ctx, tx, ledger.Purchase{Kind: ledger.EIP, ID: e.ID, Name: e.Name, Company: e.Company, Region: e.Region, Project: e.Project,
 		ChargeType: e.ChargeType, Quantity: e.Quantity, AutoRenew: e.AutoRenew, Items: []catalog.Item{catalog.BandwidthItem(e.SegmentID, e.Bandwidth)}})
@@ -237,7 +248,7 @@ func (s *Service) beginBind(ctx context.Context, tx bun.Tx, e *EIP, owner Owner,
 	if len(others) >= limit {
 		return retcode.BindLimitReached.Errorf("%s has %d %s addresses", owner.ID, limit, e.IPVersion)
 	}
-	egress := segment.Gateway != ""
+	egress := segment.defaultRoute()
 	duplicate := port.IP == e.IP
 	for _, o := range others {
 		if o.SegmentID != e.SegmentID {
@@ -360,7 +371,7 @@ func (s *Service) beginUnbind(ctx context.Context, tx bun.Tx, e *EIP) error {
 func (s *Service) elect(ctx context.Context, tx bun.Tx, portID, version string) error {
 	var eips []EIP
 	err := tx.NewSelect().Model(&eips).Where("port_id = ? AND ip_version = ? AND state IN (?)", portID, version, bun.In([]string{Bounding, Bound, BandwidthChanging})).
-		Where("segment_id IN (SELECT id FROM segment WHERE gateway <> '')").
+		Where(withDefaultRoute).
 		OrderExpr("egress DESC, CASE WHEN bound_at = 0 THEN 1 ELSE 0 END, bound_at, id").Limit(1).Scan(ctx)
 	if err != nil || len(eips) == 0 || eips[0].Egress {
 		return err

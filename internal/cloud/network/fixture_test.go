@@ -14,6 +14,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -77,7 +78,7 @@ func newFixture(t testing.TB, db *database.DB) *fixture {
 	money := ledger.New(ledger.Deps{DB: db, Clock: now, Catalog: offers})
 	f.hooks = append(f.hooks, offers.Furnish, money.Furnish)
 	f.Service = New(Deps{DB: db, Clock: now, Engine: workflow.New(db, workflow.Options{Clock: now, Holder: "test"}), Identity: f,
-		Catalog: offers, Fleet: f.hosts, Fabric: f.memory, Ledger: money,
+		Catalog: offers, Fleet: f.hosts, Fabric: f.memory, Permit: permit.New(permit.Deps{DB: db, Clock: now}), Ledger: money,
 		DNS: func(context.Context, string) []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.53")} }})
 	if err := f.Bootstrap(ctx, region, SegmentConfig{Name: "Bgp", CIDR: netip.MustParsePrefix("198.51.100.0/28"), Gateway: netip.MustParseAddr("198.51.100.1"),
 		Network: "provider"}); err != nil {

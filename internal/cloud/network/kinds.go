@@ -11,7 +11,9 @@ func Kinds() []resource.Kind {
 		{Name: "VPC", Prefix: "vpc-", Service: "vpc", Table: "vpc", Exists: "ended_at = 0", Given: "is_default", Remark: true,
 			Parts: []resource.Part{{Table: "subnet", Column: "vpc_id"}}, NotFound: retcode.VPCNotFound},
 		{Name: "SUBNET", Prefix: "subnet-", Service: "vpc", Table: "subnet", Exists: "ended_at = 0", Given: "is_default", Remark: true, NotFound: retcode.SubnetNotFound},
-		{Name: "EIP", Prefix: "eip-", Service: "eip", Table: "eip", Exists: "ended_at = 0", Binned: "NOT listed", Remark: true},
+		{Name: "EIP", Prefix: "eip-", Service: "eip", Table: "eip", Exists: "ended_at = 0 AND NOT physical", Binned: "NOT listed", Remark: true},
+		{Name: "PIP", Prefix: "pip-", Service: "eip", Table: "eip", Exists: "ended_at = 0 AND physical", Remark: true},
+		{Name: "SEGMENT", Prefix: "seg-", Service: "eip", Table: "segment", Exists: "TRUE", Remark: true, Platform: true},
 		{Name: "SG", Prefix: "sg-", Service: "security_group", Table: "security_group", Exists: "TRUE", Given: "is_default", Remark: true, NotFound: retcode.SGNotFound},
 	}
 }

@@ -8,10 +8,8 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/uptrace/bun"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -56,6 +55,7 @@ type Deps struct {
 	Identity Tenants
 	Catalog  Offers
 	Fleet    Hosts
+	Permit   *permit.Service
 	Fabric   fabric.Fabric
 	Ledger   *ledger.Service
 	// DNS servers that DHCP offers in a region when a subnet names none.
@@ -70,8 +70,9 @@ type Service struct {
 	mend     *clock.Loop // everything, now and then
 	gateways *clock.Loop // VPCs with gateways, when hosts come and go
 
-	bind, unbind *workflow.Workflow[eipChange]
-	update       *workflow.Workflow[groupChange]
+	bind, unbind      *workflow.Workflow[eipChange]
+	bandwidth, egress *workflow.Workflow[eipTuning]
+	update            *workflow.Workflow[groupChange]
 
 	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
 }
@@ -100,8 +101,8 @@ type SegmentConfig struct {
 	Network     string // provider network, as in the hosts' bridge mappings
 }
 
-// spans are the offsets that the segment hands out.
-func (c *SegmentConfig) spans() ([]span, error) {
+// row is the segment that the configuration describes.
+func (c *SegmentConfig) row() (*Segment, error) {
 	if !c.CIDR.IsValid() || !c.CIDR.Addr().Is4() || c.CIDR != c.CIDR.Masked() || c.CIDR.Bits() > 30 {
 		return nil, fmt.Errorf("segment %s: %s is no IPv4 network of at least 4 addresses", c.Name, c.CIDR)
 	}
@@ -110,6 +111,10 @@ func (c *SegmentConfig) spans() ([]span, error) {
 			return nil, fmt.Errorf("segment %s: %s is outside %s", c.Name, a, c.CIDR)
 		}
 	}
+	row := &Segment{Name: c.Name, IPVersion: IPv4, CIDR: c.CIDR.String(), VLAN: c.VLAN, Network: c.Network, RouteMode: RouteNone}
+	if c.Gateway.IsValid() {
+		row.Gateway, row.RouteMode = c.Gateway.String(), RouteDefault
+	}
 	whole := span{1, size(c.CIDR) - 2}
 	if c.First.IsValid() {
 		whole[0] = max(whole[0], offset(c.CIDR, c.First))
@@ -117,35 +122,20 @@ func (c *SegmentConfig) spans() ([]span, error) {
 	if c.Last.IsValid() {
 		whole[1] = min(whole[1], offset(c.CIDR, c.Last))
 	}
-	spans := []span{whole}
-	if c.Gateway.IsValid() {
-		if g := offset(c.CIDR, c.Gateway); whole[0] <= g && g <= whole[1] {
-			spans = []span{{whole[0], g - 1}, {g + 1, whole[1]}}
-		}
-	}
-	spans = slices.DeleteFunc(spans, func(s span) bool { return s[0] > s[1] })
-	if len(spans) == 0 {
+	if whole[0] > whole[1] {
 		return nil, fmt.Errorf("segment %s has no address to hand out", c.Name)
 	}
-	return spans, nil
+	return row, row.handOut(c.CIDR, []span{whole})
 }
 
 // Bootstrap makes the external segment of a region unless one of that name exists.
 func (s *Service) Bootstrap(ctx context.Context, region string, c SegmentConfig) error {
-	spans, err := c.spans()
-	if err != nil {
-		return err
-	}
-	ranges, err := json.Marshal(spans)
+	row, err := c.row()
 	if err != nil {
 		return err
 	}
 	now := s.Clock.Micros()
-	row := &Segment{ID: database.NewID("seg"), Region: region, Name: c.Name, IPVersion: IPv4, CIDR: c.CIDR.String(), Ranges: string(ranges),
-		VLAN: c.VLAN, Network: c.Network, Capacity: capacity(spans), Position: spans[0][0], CreatedAt: now, UpdatedAt: now}
-	if c.Gateway.IsValid() {
-		row.Gateway = c.Gateway.String()
-	}
+	row.ID, row.Region, row.CreatedAt, row.UpdatedAt = database.NewID("seg"), region, now, now
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(row).On("CONFLICT (region, name) DO NOTHING").Exec(ctx)
 		return err

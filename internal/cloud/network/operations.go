@@ -61,6 +61,7 @@ func (s *Service) register() {
 			return explain(ctx, tx, c.EIP, cause)
 		},
 	})
+	s.registerTuning()
 	s.update = workflow.Register(s.Engine, workflow.Definition[groupChange]{
 		Name: "sg.update",
 		Steps: []workflow.Step[groupChange]{{

@@ -89,7 +89,7 @@ func (f *fixture) snapshot(t *testing.T) any {
 	t.Helper()
 	out := map[string]any{}
 	for name, query := range map[string]string{
-		"eips":      "SELECT id, state, bind_id, port_id, vpc_id, egress, listed FROM eip ORDER BY created_at, id",
+		"eips":      "SELECT id, state, bandwidth, bind_id, port_id, vpc_id, egress, listed FROM eip ORDER BY created_at, id",
 		"gateways":  "SELECT vpc_id, segment_id, uses FROM gateway ORDER BY 1, 2",
 		"addresses": "SELECT owner_kind, COUNT(*) AS n FROM address GROUP BY owner_kind ORDER BY 1",
 		"pools":     "SELECT used FROM segment UNION ALL SELECT used FROM subnet WHERE ended_at = 0",
@@ -373,7 +373,7 @@ func TestBindRules(t *testing.T) {
 		foreign := f.eip(t, "")
 		change(foreign, "segment_id", "seg-other")
 		f.transact(t, func(ctx context.Context, tx bun.Tx) error {
-			_, err := tx.NewRaw(`INSERT INTO segment SELECT 'seg-other', region, 'Other', ip_version, cidr, ranges, gateway, vlan, network, capacity, 0, position, created_at, updated_at, generation FROM segment`).Exec(ctx)
+			_, err := tx.NewRaw(`INSERT INTO segment (id, region, name, ip_version, cidr, ranges, gateway, vlan, network, capacity, used, position, created_at, updated_at, generation) SELECT 'seg-other', region, 'Other', ip_version, cidr, ranges, gateway, vlan, network, capacity, 0, position, created_at, updated_at, generation FROM segment`).Exec(ctx)
 			return err
 		})
 		f.refuse(t, retcode.InvalidParameter, bind(foreign))
@@ -478,4 +478,35 @@ func TestTombstonesAreForgotten(t *testing.T) {
 		}
 		f.refuse(t, retcode.ResourceNotFound, func(ctx context.Context, tx bun.Tx) error { return read(tx) })
 	})
+}
+
+func TestBandwidthWorkflow(t *testing.T) {
+	workflowtest.Run(t, workflowtest.Case{Workflow: "eip.bandwidth", New: func(t *testing.T) *workflowtest.World {
+		f := world(t)
+		e := f.eip(t, "")
+		f.mustBind(t, e, "vm-one")
+		f.settled(t, e.ID)
+		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.snapshot, Start: func(t *testing.T) {
+			mbps := 9
+			if _, err := f.modifyBandwidth(t.Context(), call("ModifyEIPBandwidth"), &modifyBandwidthRequest{EIPID: e.ID, Bandwidth: &mbps}); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	}})
+}
+
+func TestEgressWorkflow(t *testing.T) {
+	workflowtest.Run(t, workflowtest.Case{Workflow: "eip.egress", New: func(t *testing.T) *workflowtest.World {
+		f := world(t)
+		one, two := f.eip(t, ""), f.eip(t, "")
+		for _, e := range []*EIP{one, two} {
+			f.mustBind(t, e, "vm-one")
+			f.settled(t, e.ID)
+		}
+		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.snapshot, Start: func(t *testing.T) {
+			if _, err := f.updateDefaultGW(t.Context(), call("UpdateVMDefaultGW"), &updateDefaultGWRequest{VMID: "vm-one", EIPID: two.ID}); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	}})
 }

@@ -43,9 +43,12 @@ func TestSegmentRanges(t *testing.T) {
 		"no gateway":         {SegmentConfig{CIDR: cidr("198.51.100.0/29")}, []span{{1, 6}}},
 		"bounded":            {SegmentConfig{CIDR: cidr("198.51.100.0/24"), Gateway: addr("198.51.100.1"), First: addr("198.51.100.10"), Last: addr("198.51.100.19")}, []span{{10, 19}}},
 	} {
-		got, err := c.config.spans()
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(c.want) {
-			t.Errorf("%s: got %v, %v, want %v", name, got, err, c.want)
+		row, err := c.config.row()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := row.pool(); err != nil || fmt.Sprint(p.spans) != fmt.Sprint(c.want) || row.Capacity != capacity(c.want) {
+			t.Errorf("%s: got %v of %d, %v, want %v", name, row.Ranges, row.Capacity, err, c.want)
 		}
 	}
 	for name, c := range map[string]SegmentConfig{
@@ -55,8 +58,8 @@ func TestSegmentRanges(t *testing.T) {
 		"too small":       {CIDR: cidr("198.51.100.0/31")},
 		"nothing left":    {CIDR: cidr("198.51.100.0/24"), Gateway: addr("198.51.100.7"), First: addr("198.51.100.7"), Last: addr("198.51.100.7")},
 	} {
-		if spans, err := c.spans(); err == nil {
-			t.Errorf("%s: got %v, want a refusal", name, spans)
+		if row, err := c.row(); err == nil {
+			t.Errorf("%s: got %v, want a refusal", name, row)
 		}
 	}
 }

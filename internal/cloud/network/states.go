@@ -46,9 +46,11 @@ const (
 	verbRelease     = "Release"
 	verbRollback    = "Rollback"
 	verbTerminate   = "Terminate"
+	verbBandwidth   = "Bandwidth"
+	verbEgress      = "Default egress"
 )
 
-var eipVerbs = []string{verbBind, verbBindOther, verbUnbind, verbUnbindOther, verbRelease, verbRollback, verbTerminate}
+var eipVerbs = []string{verbBind, verbBindOther, verbUnbind, verbUnbindOther, verbRelease, verbRollback, verbTerminate, verbBandwidth, verbEgress}
 
 // Verdicts besides the status codes.
 const (
@@ -66,17 +68,17 @@ const (
 )
 
 // eipVerdict says what an action meets in a state. Columns are in the order of eipVerbs.
-var eipVerdict = map[string][7]retcode.Code{
-	//                 Bind     another  Unbind   another  Release  Rollback Terminate
-	Allocating:        {state, state, state, state, state, present, outside},
-	Free:              {proceed, proceed, state, state, proceed, present, outside},
-	Bounding:          {repeat, state, state, state, state, present, outside},
-	Bound:             {repeat, state, proceed, state, bound, present, bound},
-	Unbounding:        {state, state, repeat, state, state, present, outside},
-	BandwidthChanging: {state, state, state, state, state, present, outside},
-	Deleted:           {binned, binned, binned, binned, binned, proceed, proceed},
-	Releasing:         {binned, binned, binned, binned, binned, state, repeat},
-	Released:          {gone, gone, gone, gone, gone, gone, gone},
+var eipVerdict = map[string][9]retcode.Code{
+	//                 Bind     another  Unbind   another  Release  Rollback Terminate Bandwidth Egress
+	Allocating:        {state, state, state, state, state, present, outside, state, state},
+	Free:              {proceed, proceed, state, state, proceed, present, outside, proceed, state},
+	Bounding:          {repeat, state, state, state, state, present, outside, state, state},
+	Bound:             {repeat, state, proceed, state, bound, present, bound, proceed, proceed},
+	Unbounding:        {state, state, repeat, state, state, present, outside, state, state},
+	BandwidthChanging: {state, state, state, state, state, present, outside, repeat, state},
+	Deleted:           {binned, binned, binned, binned, binned, proceed, proceed, binned, binned},
+	Releasing:         {binned, binned, binned, binned, binned, state, repeat, binned, binned},
+	Released:          {gone, gone, gone, gone, gone, gone, gone, gone, gone},
 }
 
 // judge looks the verdict up.

@@ -32,6 +32,16 @@ func TestStates(t *testing.T) {
 			case v == verbRollback:
 			case s == Deleted, s == Releasing:
 				want = retcode.ResourceDeleted
+			case v == verbEgress:
+				if s == Bound {
+					want = proceed
+				}
+			case v == verbBandwidth:
+				if s == Free || s == Bound {
+					want = proceed
+				} else if s == BandwidthChanging {
+					want = repeat
+				}
 			case s == Free && (v == verbBind || v == verbBindOther || v == verbRelease), s == Bound && v == verbUnbind:
 				want = proceed
 			case (s == Bounding || s == Bound) && v == verbBind, s == Unbounding && v == verbUnbind:
@@ -45,18 +55,18 @@ func TestStates(t *testing.T) {
 	if judge("Lost", verbBind) != retcode.ServiceError || judge(Free, "Paint") != retcode.ServiceError {
 		t.Error("an unknown state or action is judged")
 	}
-	if table := StatesTable(); strings.Count(table, "\n") != len(eipStates)+2 || !strings.Contains(table, "| `Bound` | 0 | 202 | yes | 202 | 8009 | 203 | 8009 |") {
+	if table := StatesTable(); strings.Count(table, "\n") != len(eipStates)+2 || !strings.Contains(table, "| `Bound` | 0 | 202 | yes | 202 | 8009 | 203 | 8009 | yes | yes |") {
 		t.Errorf("the table for people:\n%s", table)
 	}
 }
 
-// TestStatesAreDocumented holds docs/network.md against the table.
+// TestStatesAreDocumented holds docs/public-addresses.md against the table.
 func TestStatesAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../../docs/network.md")
+	text, err := os.ReadFile("../../../docs/public-addresses.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), StatesTable()) {
-		t.Errorf("docs/network.md lacks the table:\n%s", StatesTable())
+		t.Errorf("docs/public-addresses.md lacks the table:\n%s", StatesTable())
 	}
 }

@@ -76,6 +76,11 @@ type Segment struct {
 	Gateway    string `bun:"gateway"`
 	VLAN       int    `bun:"vlan"`
 	Network    string `bun:"network"`
+	Remark     string `bun:"remark"`
+	RouteMode  string `bun:"route_mode"` // Default, Specified, None
+	Bandwidth  int    `bun:"bandwidth"`  // Mbps of all its EIPs together; 0: no limit
+	DHCP       bool   `bun:"dhcp"`
+	DHCPServer string `bun:"dhcp_server"` // empty: the gateway
 	Capacity   int64  `bun:"capacity"`
 	Used       int64  `bun:"used"`
 	Position   int64  `bun:"position"`
@@ -129,6 +134,7 @@ type EIP struct {
 	AutoRenew  bool   `bun:"auto_renew"`
 	State      string `bun:"state"`
 	Listed     bool   `bun:"listed"`
+	Physical   bool   `bun:"physical"` // a physical IP: see physical.go
 	Reason     string `bun:"reason"`
 	ReasonCode int    `bun:"reason_code"`
 	BindKind   string `bun:"bind_kind"`
@@ -256,6 +262,15 @@ func eipByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*
 	found, err := one(identity.Own(idb.NewSelect().Model(e).Where("id = ?", id), scope).Scan(ctx))
 	if err == nil && !found {
 		err = retcode.ResourceNotFound.Errorf("EIPID %s", id)
+	}
+	return e, err
+}
+
+// addressByID is eipByID for an action on EIPs, or on physical IPs: 200 for an id of the other kind.
+func addressByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string, physical bool) (*EIP, error) {
+	e, err := eipByID(ctx, idb, scope, id)
+	if err == nil && e.Physical != physical {
+		err = retcode.ResourceNotFound.Errorf("%s", id)
 	}
 	return e, err
 }

@@ -238,6 +238,10 @@ func (s *Service) loadEIPs(ctx context.Context, db bun.IDB, region string, v *fa
 	if err := db.NewSelect().Model(&gateways).Where("vpc_id = ? AND segment_id IN (?)", v.ID, bun.In(uniq(ids))).Order("segment_id").Scan(ctx); err != nil {
 		return err
 	}
+	routes, err := routesOf(ctx, db, ids...)
+	if err != nil {
+		return err
+	}
 	ready := make(map[string]bool)
 	for _, g := range gateways {
 		segment := segments[g.SegmentID]
@@ -253,10 +257,18 @@ func (s *Service) loadEIPs(ctx context.Context, db bun.IDB, region string, v *fa
 			return err
 		}
 		gateway.Address = netip.PrefixFrom(nth(cidr, g.Num), cidr.Bits())
-		if segment.Gateway != "" {
+		if segment.defaultRoute() {
 			if gateway.NextHop, err = netip.ParseAddr(segment.Gateway); err != nil {
 				return err
 			}
+		}
+		for _, r := range routes[g.SegmentID] {
+			to, err1 := netip.ParsePrefix(r.Destination)
+			hop, err2 := netip.ParseAddr(r.NextHop)
+			if err := errors.Join(err1, err2); err != nil {
+				return fmt.Errorf("route %s: %w", r.ID, err)
+			}
+			gateway.Routes = append(gateway.Routes, fabric.Route{ID: r.ID, Destination: to, NextHop: hop})
 		}
 		v.Gateways = append(v.Gateways, gateway)
 		ready[g.SegmentID] = true
@@ -362,7 +374,9 @@ func (s *Service) syncGateways(ctx context.Context) error {
 
 // reconcile mends every segment and every VPC, and removes those that no row knows.
 func (s *Service) reconcile(ctx context.Context) error {
-	var failed []error
+	// What is present is asked first: a VPC or segment that appears meanwhile is not mistaken for a stray one.
+	vpcs, present, err := s.Fabric.Present(ctx)
+	failed := []error{err}
 	var segments []Segment
 	if err := s.DB.Reader().NewSelect().Model(&segments).Order("id").Scan(ctx); err != nil {
 		return err
@@ -372,10 +386,8 @@ func (s *Service) reconcile(ctx context.Context) error {
 		known[segments[i].ID] = true
 		failed = append(failed, s.ensureSegment(ctx, &segments[i]))
 	}
-	// What is present is asked first: a VPC that appears meanwhile is not mistaken for a stray one.
-	vpcs, present, err := s.Fabric.Present(ctx)
 	if err != nil {
-		return errors.Join(append(failed, err)...)
+		return errors.Join(failed...)
 	}
 	var used []string
 	if err := s.DB.Reader().NewRaw("SELECT vpc_id FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0").Scan(ctx, &used); err != nil {
