@@ -134,14 +134,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	start := time.Now()
-	c := &Call{
-		RequestID:  uuid.NewString(),
-		AuthMethod: r.Header.Get("X-Auth-Method"),
-		Language:   h.langs.of(r.Header.Get("Accept-Language")),
-		Received:   h.o.Now(),
-	}
-	from := h.origin(r)
-	c.ClientIP, c.Secure = from.ip, from.secure
+	c, from := h.call(r)
 	known, body, err := h.answer(r, c)
 	code := retcode.Of(err)
 	out := envelope(c, body, err)
@@ -164,6 +157,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.metrics.observe(name, code, elapsed)
 	h.log(r.Context(), c, name, code, err, elapsed)
+}
+
+// CallOf is what the wire knows of a request that is no call of the API, but acts like one: a login page's.
+func (h *Handler) CallOf(r *http.Request) *Call {
+	c, _ := h.call(r)
+	return c
+}
+
+func (h *Handler) call(r *http.Request) (*Call, origin) {
+	c := &Call{
+		RequestID:  uuid.NewString(),
+		AuthMethod: r.Header.Get("X-Auth-Method"),
+		Language:   h.langs.of(r.Header.Get("Accept-Language")),
+		Received:   h.o.Now(),
+	}
+	from := h.origin(r)
+	c.ClientIP, c.Secure = from.ip, from.secure
+	return c, from
 }
 
 // log writes the access log: no parameters, so no password, signature or user data either.

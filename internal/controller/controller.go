@@ -36,6 +36,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/oauth"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
@@ -134,6 +135,7 @@ type Controller struct {
 	Compute   *compute.Service
 	Recycle   *recycle.Service
 	Tags      *tag.Service
+	OAuth     *oauth.Service
 	// Directory knows every kind of resource.
 	Directory *resource.Directory
 
@@ -278,6 +280,14 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	}
 	c.Tags = tag.New(tag.Deps{DB: c.DB, Clock: c.Clock, Directory: c.Directory})
 
+	if c.OAuth, err = oauth.New(oauth.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Identity: c.Identity, Base: strings.TrimSuffix(c.URL, "/api"),
+		Call: func(r *http.Request) *action.Call { return c.handler.CallOf(r) },
+		Record: func(ctx context.Context, call *action.Call, err error) {
+			c.Audit.Record(ctx, call, action.Spec{Name: call.Action, Module: "account"}, err)
+		}}); err != nil {
+		return fmt.Errorf("OAuth: %w", err)
+	}
+
 	actions := c.Actions()
 	c.Audit.Know(actions)
 	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Auditor: c.Audit,
@@ -288,8 +298,21 @@ func (c *Controller) build(ctx context.Context) (err error) {
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
-	for _, room := range []interface{ Actions() []action.Action }{c.Identity, c.Catalog, c.Audit, c.Ledger, &resource.Service{DB: c.DB, Directory: c.Directory},
-		c.Permit, c.Fleet, c.Network, c.Block, c.Compute, c.Recycle, c.Tags} {
+	for _, room := range []interface{ Actions() []action.Action }{
+		c.Identity,
+		c.OAuth,
+		c.Catalog,
+		c.Audit,
+		c.Ledger,
+		&resource.Service{DB: c.DB, Directory: c.Directory},
+		c.Permit,
+		c.Fleet,
+		c.Network,
+		c.Block,
+		c.Compute,
+		c.Recycle,
+		c.Tags,
+	} {
 		all = append(all, room.Actions()...)
 	}
 	return all
@@ -431,7 +454,14 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer cancel()
 	var loops sync.WaitGroup
 	for _, run := range []func(context.Context){
-		c.Mail.Run, c.Fleet.Run, c.Network.Run, c.Block.Run, c.Compute.Run, c.Recycle.Run, c.Ledger.Run,
+		c.Mail.Run,
+		c.OAuth.Run,
+		c.Fleet.Run,
+		c.Network.Run,
+		c.Block.Run,
+		c.Compute.Run,
+		c.Recycle.Run,
+		c.Ledger.Run,
 		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
 		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,

@@ -96,6 +96,7 @@ func (c *Controller) mux() http.Handler {
 	mux.HandleFunc("GET /readyz", c.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
 	mux.Handle(download.Path, c.Downloads)
+	c.OAuth.Mount(mux)
 	if c.Simulator != nil {
 		mux.Handle("/simulate", c.Simulator)
 	}

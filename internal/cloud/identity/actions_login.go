@@ -75,8 +75,9 @@ func (s *Service) loginByPassword(ctx context.Context, c *action.Call, q *loginR
 	if err != nil {
 		return nil, retcode.InvalidParameterFormat.Errorf("Password must be base64")
 	}
-	if q.ClientID != "" {
-		return nil, retcode.OAuthLoginFailed.Errorf("there is no client %s", q.ClientID)
+	grant, err := s.ask(ctx, q.ClientID, q.ResponseType, q.RedirectURI, q.State)
+	if err != nil {
+		return nil, err
 	}
 	email := q.Email
 	if q.UserEmail != "" {
@@ -96,18 +97,19 @@ func (s *Service) loginByPassword(ctx context.Context, c *action.Call, q *loginR
 	var l *Login
 	switch {
 	case q.TOTPCode != "":
-		l, err = s.enterByFactor(ctx, c, a, "", factorTOTP, q.TOTPCode, nil)
+		l, err = s.enterByFactor(ctx, c, a, grant, factorTOTP, q.TOTPCode, nil)
 	case q.VerifyCode != "":
-		l, err = s.enterByFactor(ctx, c, a, "", factorEmail, q.VerifyCode, nil)
+		l, err = s.enterByFactor(ctx, c, a, grant, factorEmail, q.VerifyCode, nil)
 	default:
-		l, err = s.Enter(ctx, c, a.ID, "")
+		l, err = s.Enter(ctx, c, a.ID, grant)
 	}
 	if err != nil {
 		return nil, err
 	}
 	r := l.response(c)
 	r.MustChangePassword = hint
-	return r, nil
+	r.Code, r.State, err = s.answer(ctx, l)
+	return r, err
 }
 
 // response of a login; a session goes to the browser as a cookie, too.
@@ -199,7 +201,9 @@ func (s *Service) verifyFactor(ctx context.Context, c *action.Call, q *verifyFac
 		return nil, err
 	}
 	c.SessionCookie = &l.Token
-	return &verifyFactorResponse{CompanyID: l.Company, MemberID: l.Account, Email: l.Email, SSOToken: l.Token, ExpireTime: l.Expires}, nil
+	r := &verifyFactorResponse{CompanyID: l.Company, MemberID: l.Account, Email: l.Email, SSOToken: l.Token, ExpireTime: l.Expires}
+	r.Code, r.State, err = s.answer(ctx, l)
+	return r, err
 }
 
 // Finish ends a login that waits for a second factor. 549, 552, 554; 557: it waited too long, or failed too often.

@@ -139,6 +139,7 @@ type Service struct {
 	changes  atomic.Int64
 	policy   atomic.Pointer[cachedPolicy]
 	guard    *guard
+	grants   Grants // nil: no application asks for logins
 	keyUses  uses
 	projects *lru.Cache[string, cachedProject]
 }

@@ -90,7 +90,7 @@ func TestLoginsThatAreNotLookedAt(t *testing.T) {
 	p := controllertest.Login(tenant.Email, tenant.Password)
 	c.Anybody().Refuse(t, retcode.InvalidParameterFormat, "LoginByPassword", p) // no X-Auth-Method
 	door(c).Refuse(t, retcode.InvalidParameterFormat, "LoginByPassword", P{"Email": tenant.Email, "Password": "-not base64-"})
-	door(c).Refuse(t, retcode.OAuthLoginFailed, "LoginByPassword", P{"Email": tenant.Email, "Password": p["Password"], "ClientID": "unknown"})
+	door(c).Refuse(t, retcode.OAuthClientNotFound, "LoginByPassword", P{"Email": tenant.Email, "Password": p["Password"], "ClientID": "unknown"})
 	c.Anybody().Refuse(t, retcode.MissingSSOToken, "DescribeVPC", P{"ssotoken": ""})
 	noReferer := *c.Session(t, tenant.Email, tenant.Password)
 	noReferer.Header = map[string]string{"Referer": ""}
