@@ -60,7 +60,7 @@ func (s *Service) Actions() []action.Action {
 	return slices.Concat([]action.Action{
 		action.Define(action.Spec{Name: "DescribeRegion", Module: "common", Summary: "List regions with their capacity figures.",
 			Region: action.RegionNone}, s.describeRegion),
-	}, s.configActions(), s.priceActions())
+	}, s.configActions(), s.quotaActions(), s.specActions(), s.priceActions())
 }
 
 // cut takes the page out of all rows.

@@ -232,24 +232,47 @@ func (s *Service) Usages(ctx context.Context) ([]Usage, error) {
 	return usages, err
 }
 
-// SetAllowance edits a tenant's quota.
+// SetAllowance edits a tenant's quota: QuotaNotFound (17006) where the tenant has none, QuotaBelowUsage (17008).
 func (s *Service) SetAllowance(ctx context.Context, company int64, region string, f Factor, value int64) error {
+	return s.allow(ctx, company, region, f, `?`, value)
+}
+
+// resetAllowance lets a tenant's quota follow the default again, with the codes of SetAllowance.
+func (s *Service) resetAllowance(ctx context.Context, company int64, region string, f Factor) error {
+	return s.allow(ctx, company, region, f, `(SELECT value FROM quota_default d WHERE d.region = quota.region AND d.factor = quota.factor)`)
+}
+
+// allow sets a quota to a number, or without one to the default that bound reads, unless more is used.
+func (s *Service) allow(ctx context.Context, company int64, region string, f Factor, bound string, number ...any) error {
+	value := "NULL"
+	if len(number) > 0 {
+		value = "?"
+	}
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		r, err := tx.NewRaw(`UPDATE quota SET allowance = ? WHERE company = ? AND region = ? AND factor = ? AND used <= ?`, value, company, region, f, value).Exec(ctx)
+		r, err := tx.NewRaw(`UPDATE quota SET allowance = `+value+`, updated_at = ? WHERE company = ? AND region = ? AND factor = ? AND used <= `+bound,
+			slices.Concat(number, []any{s.Clock.Micros(), company, region, f}, number)...).Exec(ctx)
 		if err != nil {
 			return err
 		}
 		if n, err := r.RowsAffected(); err != nil || n == 1 {
 			return err
 		}
-		found, err := tx.NewSelect().TableExpr("quota").Where("company = ? AND region = ? AND factor = ?", company, region, f).Exists(ctx)
-		switch {
-		case err != nil:
+		var used []int64
+		if err := tx.NewRaw(`SELECT used FROM quota WHERE company = ? AND region = ? AND factor = ?`, company, region, f).Scan(ctx, &used); err != nil {
 			return err
-		case !found:
-			return retcode.QuotaNotFound.Errorf("tenant %d has no quota %s in %s", company, f, region)
-		default:
-			return retcode.QuotaBelowUsage.Errorf("the tenant uses more than %d %s", value, countedAs(f).Words)
 		}
+		if len(used) == 0 {
+			return retcode.QuotaNotFound.Errorf("tenant %d has no quota %s in %s", company, f, region)
+		}
+		return retcode.QuotaBelowUsage.Errorf("the tenant uses %d %s", used[0], countedAs(f).Words)
+	})
+}
+
+// setDefault edits a default. It may go below what tenants use: that only keeps them from taking more.
+func (s *Service) setDefault(ctx context.Context, region string, f Factor, value int64) error {
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(&quotaDefault{Region: region, Factor: f, Value: value, UpdatedAt: s.Clock.Micros()}).
+			On("CONFLICT (region, factor) DO UPDATE").Set("value = EXCLUDED.value").Set("updated_at = EXCLUDED.updated_at").Exec(ctx)
+		return err
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
-// defaultVMSpecs are offered by a new compute set type: cores and GiB.
+// defaultVMSpecs are offered by a new compute set type: cores and GiB. The first is its default.
 var defaultVMSpecs = [][2]int{{1, 1}, {1, 2}, {2, 4}, {4, 8}, {8, 16}, {16, 32}, {32, 64}, {64, 128}}
 
 // Ranges offered where no row says otherwise: GB and Mbps.
@@ -31,8 +31,10 @@ const (
 // OfferVM gives a new compute set type the default specifications.
 func (s *Service) OfferVM(ctx context.Context, tx bun.Tx, region, vmType string) error {
 	var specs []vmSpec
-	for _, p := range defaultVMSpecs {
-		specs = append(specs, vmSpec{ID: database.NewID("spec"), Region: region, VMType: vmType, CPUs: p[0], MemoryMiB: p[1] * 1024, CreatedAt: s.Clock.Micros()})
+	now := s.Clock.Micros()
+	for i, p := range defaultVMSpecs {
+		specs = append(specs, vmSpec{ID: database.NewID("spec"), Region: region, VMType: vmType, CPUs: p[0], MemoryMiB: p[1] * 1024, IsDefault: i == 0,
+			CreatedAt: now, UpdatedAt: now})
 	}
 	_, err := tx.NewInsert().Model(&specs).On("CONFLICT (region, vm_type, cpus, memory_mib) DO NOTHING").Exec(ctx)
 	return err

@@ -30,7 +30,9 @@ type vmSpec struct {
 	VMType    string `bun:"vm_type"`
 	CPUs      int    `bun:"cpus"`
 	MemoryMiB int    `bun:"memory_mib"`
+	IsDefault bool   `bun:"is_default"`
 	CreatedAt int64  `bun:"created_at"`
+	UpdatedAt int64  `bun:"updated_at"`
 }
 
 type rangeSpec struct {
