@@ -37,7 +37,7 @@ var tables = map[string]struct {
 	nb.ACLTable:                      {columns: []string{"direction", "priority", "match", "action", "label"}},
 	nb.GatewayChassisTable:           {columns: []string{"name", "chassis_name", "priority"}},
 	nb.LogicalRouterPolicyTable:      {columns: []string{"priority", "match", "action", "nexthops"}},
-	nb.LogicalRouterPortTable:        {columns: []string{"name", "mac", "networks", "options"}, references: []string{"gateway_chassis"}},
+	nb.LogicalRouterPortTable:        {columns: []string{"name", "mac", "networks", "options", "peer"}, references: []string{"gateway_chassis"}},
 	nb.LogicalRouterStaticRouteTable: {columns: []string{"route_table", "ip_prefix", "nexthop", "output_port"}},
 	nb.LogicalSwitchPortTable:        {columns: []string{"name", "type", "options", "addresses", "port_security", "tag", "dhcpv4_options"}},
 	nb.NATTable:                      {columns: []string{"type", "external_ip", "logical_ip", "external_mac", "logical_port", "gateway_port"}},

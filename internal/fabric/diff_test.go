@@ -106,7 +106,23 @@ func drawVPC(t *rapid.T, segments map[string]Segment) VPC {
 	v.Ports = slices.DeleteFunc(v.Ports, func(p Port) bool {
 		return !slices.ContainsFunc(v.Subnets, func(s Subnet) bool { return s.ID == p.SubnetID }) || !some("port "+p.ID)
 	})
-	has := func(port string) bool { return slices.ContainsFunc(v.Ports, func(p Port) bool { return p.ID == port }) }
+	v.Virtuals = slices.DeleteFunc(v.Virtuals, func(x Virtual) bool {
+		return !slices.ContainsFunc(v.Subnets, func(s Subnet) bool { return s.ID == x.SubnetID }) || !some("virtual "+x.ID)
+	})
+	for i := range v.Virtuals {
+		v.Virtuals[i].Parents = slices.DeleteFunc(v.Virtuals[i].Parents, func(p string) bool {
+			return !slices.ContainsFunc(v.Ports, func(x Port) bool { return x.ID == p }) || !some("carrier "+p)
+		})
+	}
+	if !some("link") {
+		v.Links = nil
+	}
+	has := func(port string) bool {
+		if slices.ContainsFunc(v.Virtuals, func(x Virtual) bool { return x.ID == port }) {
+			return true
+		}
+		return slices.ContainsFunc(v.Ports, func(p Port) bool { return p.ID == port })
+	}
 	v.Gateways = slices.DeleteFunc(v.Gateways, func(g Gateway) bool { return segments[g.SegmentID].ID == "" || !some("gateway "+g.SegmentID) })
 	for i := range v.Gateways {
 		if !some("next hop") {

@@ -43,6 +43,8 @@ type VPC struct {
 	MTU      int            // of guests: overlay MTU, at least 576
 	Subnets  []Subnet
 	Ports    []Port
+	Virtuals []Virtual
+	Links    []Link
 	Gateways []Gateway // at most one a segment
 	EIPs     []EIP
 	Groups   []Group // each one side of one security group, with its members in this VPC
@@ -57,7 +59,8 @@ type Subnet struct {
 	Routes  []Route      // this subnet's own, beside the VPC's
 }
 
-// Route is an editable route of a subnet or a segment.
+// Route is an editable route of a subnet or a segment. A port with the address of a subnet's next hop, or the
+// ports that may carry it, may pass on what is for or from the destination.
 type Route struct {
 	ID          string
 	Destination netip.Prefix
@@ -74,6 +77,28 @@ type Port struct {
 	Hostname string // offered by DHCP; empty: none
 	// NoDefaultRoute: DHCP offers no router, only a classless route to the VPC (a further NIC).
 	NoDefaultRoute bool
+	// NoRoutes: DHCP offers no route at all (a further NIC of a guest that reaches this VPC by its first).
+	NoRoutes bool
+	// InMbps and OutMbps limit what the port receives and sends; 0: unlimited.
+	InMbps, OutMbps int
+}
+
+// Virtual is an address that one of several ports carries at a time: whoever announces it last has it.
+type Virtual struct {
+	ID       string // vip-...
+	UUID     string // name of the logical port
+	SubnetID string
+	MAC      string // of the logical port; who carries the address answers with its own
+	IP       netip.Addr
+	Parents  []string // ids of ports of the subnet
+}
+
+// Link joins the routers of two VPCs. Both VPCs have it, each with its own end.
+type Link struct {
+	PeerID   string         // the other VPC
+	Networks []netip.Prefix // of the other VPC; they count as inside
+	Address  netip.Prefix   // of this end
+	NextHop  netip.Addr     // the other end
 }
 
 // Gateway is the VPC's router port on an external segment.
@@ -91,9 +116,9 @@ type EIP struct {
 	ID            string // eip-...
 	SegmentID     string
 	Address       netip.Addr
-	PortID        string
-	BandwidthMbps int  // each way; 0: unlimited
-	Default       bool // the port's default egress; when none of a port's EIPs is, the first by id
+	PortID        string // of a port or a virtual one
+	BandwidthMbps int    // each way; 0: unlimited
+	Default       bool   // the port's default egress; when none of a port's EIPs is, the first by id
 	// Distributed: the port's host has the segment's bridge, so that traffic need not
 	// pass the gateway. The fabric uses it only when the port has exactly one EIP.
 	Distributed bool

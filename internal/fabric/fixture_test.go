@@ -27,6 +27,8 @@ func fullVPC(id, net string) VPC {
 	}
 	further := port(4, 1)
 	further.NoDefaultRoute, further.Hostname = true, ""
+	limited := port(5, 0)
+	limited.NoRoutes, limited.Hostname, limited.InMbps, limited.OutMbps = true, "", 1000, 200
 	eip := func(i, port int, segment string) EIP {
 		a := fmt.Sprintf("172.20.0.%d", n*10+i)
 		if segment == "Telecom" {
@@ -36,20 +38,26 @@ func fullVPC(id, net string) VPC {
 	}
 	second := eip(3, 2, "Bgp")
 	second.Default = true
+	onVirtual := eip(5, 0, "Bgp")
+	onVirtual.PortID = id + "-v1"
 	return VPC{
 		ID: id, CIDR: cidr(net + ".0.0/16"), Peers: []netip.Prefix{cidr("192.168.7.0/24")}, MTU: 1442,
 		Subnets: []Subnet{
 			{ID: id + "-s1", CIDR: cidr(net + ".0.0/24"), Gateway: addr(net + ".0.1"), DNS: []netip.Addr{addr("114.114.114.114"), addr("8.8.8.8")}},
 			{ID: id + "-s2", CIDR: cidr(net + ".1.0/24"), Gateway: addr(net + ".1.1"), Routes: []Route{
 				{ID: id + "-r1", Destination: cidr("10.99.0.0/16"), NextHop: addr(net + ".1.20")},
+				{ID: id + "-r2", Destination: cidr("10.98.0.0/16"), NextHop: addr(net + ".1.13")},
+				{ID: id + "-r3", Destination: cidr("10.97.0.7/32"), NextHop: addr(net + ".0.100")},
 			}},
 		},
-		Ports: []Port{port(1, 0), port(2, 0), port(3, 1), further},
+		Ports:    []Port{port(1, 0), port(2, 0), port(3, 1), further, limited},
+		Virtuals: []Virtual{{ID: id + "-v1", UUID: portUUID(id, 100), SubnetID: id + "-s1", MAC: fmt.Sprintf("52:54:00:00:%02x:64", n), IP: addr(net + ".0.100"), Parents: []string{id + "-p2", id + "-p1"}}},
+		Links:    []Link{{PeerID: "vpc-z", Networks: []netip.Prefix{cidr("172.16.0.0/16")}, Address: netip.MustParsePrefix("169.254.128.1/30"), NextHop: addr("169.254.128.2")}},
 		Gateways: []Gateway{
 			{SegmentID: "Bgp", Address: netip.PrefixFrom(addr(fmt.Sprintf("172.20.0.%d", 200+n)), 24), MAC: fmt.Sprintf("0a:00:00:00:00:%02x", n), NextHop: addr("172.20.0.1"), Chassis: []string{"host1", "host2"}},
 			{SegmentID: "Telecom", Address: netip.PrefixFrom(addr(fmt.Sprintf("172.21.0.%d", 200+n)), 24), MAC: fmt.Sprintf("0a:00:00:00:01:%02x", n), NextHop: addr("172.21.0.1"), Chassis: []string{"host2"}},
 		},
-		EIPs: []EIP{eip(1, 1, "Bgp"), eip(2, 2, "Bgp"), second, eip(4, 3, "Telecom")},
+		EIPs: []EIP{eip(1, 1, "Bgp"), eip(2, 2, "Bgp"), second, eip(4, 3, "Telecom"), onVirtual},
 		Groups: []Group{
 			{ID: "sg-web", Side: Outer, Members: []string{id + "-p1", id + "-p2"}, Rules: []Rule{
 				{ID: "sg_rule-web", Ingress: true, Protocol: TCP, Ports: []PortRange{{80, 80}, {8000, 8100}}, Accept: true, Priority: Medium},

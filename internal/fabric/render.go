@@ -154,6 +154,8 @@ type vpcRenderer struct {
 	gateways map[string]Gateway // by segment
 	// groups by port: the port group rows that name it.
 	memberOf map[string][]reference
+	// passes is, by port, what it may send and receive beside its own address.
+	passes map[string][]string
 }
 
 // renderVPC gives the rows of a VPC. They are ordered so that a mend cut short
@@ -165,6 +167,7 @@ func renderVPC(v VPC) (*intent, error) {
 	r := &vpcRenderer{
 		VPC: v, intent: &intent{owner: v.ID, kind: kindVPC}, router: rowID(v.ID, "router"), inside: symbol("inside", v.ID),
 		subnets: map[string]Subnet{}, ports: map[string]Port{}, gateways: map[string]Gateway{}, memberOf: map[string][]reference{},
+		passes: passes(v),
 	}
 	for _, s := range v.Subnets {
 		r.subnets[s.ID] = s
@@ -172,11 +175,14 @@ func renderVPC(v VPC) (*intent, error) {
 	for _, p := range v.Ports {
 		r.ports[p.ID] = p
 	}
+	for _, x := range v.Virtuals {
+		r.ports[x.ID] = Port{ID: x.ID, UUID: x.UUID, SubnetID: x.SubnetID, MAC: x.MAC, IP: x.IP}
+	}
 	for _, g := range v.Gateways {
 		r.gateways[g.SegmentID] = g
 		r.segments = append(r.segments, g.SegmentID)
 	}
-	r.add(&nb.AddressSet{UUID: rowID(v.ID, "inside"), Name: r.inside, Addresses: prefixes(merge(append([]netip.Prefix{v.CIDR}, v.Peers...))), ExternalIDs: r.mark(v.ID)})
+	r.add(&nb.AddressSet{UUID: rowID(v.ID, "inside"), Name: r.inside, Addresses: prefixes(merge(v.insides())), ExternalIDs: r.mark(v.ID)})
 	r.add(&nb.LogicalRouter{UUID: r.router, Name: v.ID, ExternalIDs: r.mark(v.ID)})
 	r.renderGroups()
 	for _, s := range v.Subnets {
@@ -184,6 +190,12 @@ func renderVPC(v VPC) (*intent, error) {
 	}
 	for _, p := range v.Ports {
 		r.renderPort(p)
+	}
+	for _, x := range v.Virtuals {
+		r.renderVirtual(x)
+	}
+	for _, l := range v.Links {
+		r.renderLink(l)
 	}
 	for _, g := range v.Gateways {
 		r.renderGateway(g)
@@ -231,13 +243,16 @@ func (r *vpcRenderer) dhcp(s Subnet, p Port) map[string]string {
 	if p.Hostname != "" {
 		o["hostname"] = strconv.Quote(p.Hostname)
 	}
+	if p.NoRoutes {
+		return o
+	}
 	if !p.NoDefaultRoute {
 		o["router"] = s.Gateway.String()
 		return o
 	}
 	// A further NIC reaches the inside and what the subnet has routes to, and
 	// leaves the guest's default route alone.
-	destinations := append([]netip.Prefix{r.CIDR}, r.Peers...)
+	destinations := r.insides()
 	for _, route := range s.Routes {
 		if route.Destination.Bits() > 0 {
 			destinations = append(destinations, route.Destination.Masked())
@@ -254,15 +269,16 @@ func (r *vpcRenderer) dhcp(s Subnet, p Port) map[string]string {
 func (r *vpcRenderer) renderPort(p Port) {
 	s := r.subnets[p.SubnetID]
 	dhcp := rowID(s.ID, "dhcp")
-	if p.NoDefaultRoute || p.Hostname != "" {
+	if p.NoDefaultRoute || p.NoRoutes || p.Hostname != "" {
 		dhcp = rowID(p.ID, "dhcp")
 		r.add(&nb.DHCPOptions{UUID: dhcp, Cidr: s.CIDR.String(), Options: r.dhcp(s, p), ExternalIDs: r.mark(p.ID)})
 	}
 	address := p.MAC + " " + p.IP.String()
 	r.add(&nb.LogicalSwitchPort{
-		UUID: rowID(p.ID, "port"), Name: p.UUID, Addresses: []string{address}, PortSecurity: []string{address},
-		Dhcpv4Options: &dhcp, ExternalIDs: r.mark(p.ID),
+		UUID: rowID(p.ID, "port"), Name: p.UUID, Addresses: []string{address},
+		PortSecurity: []string{strings.Join(append([]string{address}, r.passes[p.ID]...), " ")}, Dhcpv4Options: &dhcp, ExternalIDs: r.mark(p.ID),
 	}, append([]reference{in(nb.LogicalSwitchTable, rowID(s.ID, "switch"), "ports")}, r.memberOf[p.ID]...)...)
+	renderPortMeters(r.intent, p, rowID(s.ID, "switch"))
 }
 
 func (r *vpcRenderer) renderGateway(g Gateway) {
@@ -324,12 +340,27 @@ func (r *vpcRenderer) renderRoutes() {
 			route(rowID(r.ID, "gateway-route "+g.SegmentID+" "+x.ID), x.ID, name, x.Destination, x.NextHop, name)
 		}
 	}
+	// What the router itself answers to a linked VPC goes back by the link's own table.
+	for _, l := range r.Links {
+		name := linkPort(r.ID, l.PeerID)
+		for _, n := range l.Networks {
+			route(rowID(r.ID, "link-route "+l.PeerID+" "+n.String()), l.PeerID, name, n, l.NextHop, name)
+		}
+	}
 	out, ok := r.outward()
 	for _, s := range r.Subnets {
 		taken := map[netip.Prefix]bool{}
 		for _, x := range s.Routes {
 			route(rowID(x.ID, "route"), x.ID, s.ID, x.Destination, x.NextHop, "")
 			taken[x.Destination.Masked()] = true
+		}
+		for _, l := range r.Links {
+			for _, n := range l.Networks {
+				if !taken[n] {
+					route(rowID(s.ID, "link "+l.PeerID+" "+n.String()), l.PeerID, s.ID, n, l.NextHop, linkPort(r.ID, l.PeerID))
+					taken[n] = true
+				}
+			}
 		}
 		for _, g := range r.Gateways {
 			for _, x := range g.Routes {
@@ -372,7 +403,7 @@ func (r *vpcRenderer) renderEIPs() {
 				UUID: rowID(e.ID, "nat"), Type: nb.NATTypeDNATAndSNAT, ExternalIP: e.Address.String(), LogicalIP: p.IP.String(),
 				GatewayPort: &gateway, ExternalIDs: r.mark(e.ID),
 			}
-			distributed := e.Distributed && len(eips) == 1
+			distributed := e.Distributed && len(eips) == 1 && !r.virtual(id)
 			switch {
 			case distributed:
 				mac := stableMAC(e.ID, "eip")
@@ -413,6 +444,9 @@ func (r *vpcRenderer) renderMeters(e EIP, p Port, distributed bool) {
 // send it through another: a reply that left there would not be translated back. out is the gateway of the
 // default route. The subnet's own routes stay above it.
 func (r *vpcRenderer) reroute(p Port, g, out Gateway) {
+	if slices.ContainsFunc(r.subnets[p.SubnetID].Routes, func(x Route) bool { return x.Destination.Bits() == 0 }) {
+		return
+	}
 	beside := ""
 	for _, route := range r.subnets[p.SubnetID].Routes {
 		beside += " && ip4.dst != " + route.Destination.Masked().String()
@@ -530,6 +564,7 @@ func (v VPC) validate() error {
 	c.id(v.ID)
 	c.network("CIDR of VPC", v.CIDR)
 	c.that(v.MTU >= 576 && v.MTU <= 65535, "MTU %d", v.MTU)
+	v.validateLinks(&c, seen)
 	for _, p := range v.Peers {
 		c.network("peer", p)
 	}
@@ -563,8 +598,10 @@ func (v VPC) validate() error {
 		c.that(s.CIDR.Contains(p.IP), "address %s of port %s lies outside %s", p.IP, p.ID, s.CIDR)
 		c.unique(seen, "inner address", p.IP.String())
 		c.that(p.Hostname == "" || hostnameForm.MatchString(p.Hostname), "host name %q of port %s", p.Hostname, p.ID)
+		c.that(validMbps(p.InMbps) && validMbps(p.OutMbps), "bandwidth %d and %d of port %s", p.InMbps, p.OutMbps, p.ID)
 		ports[p.ID] = true
 	}
+	virtuals := v.validateVirtuals(&c, seen, subnets)
 	for _, g := range v.Gateways {
 		c.id(g.SegmentID)
 		c.unique(seen, "gateway on", g.SegmentID)
@@ -591,9 +628,9 @@ func (v VPC) validate() error {
 		c.unique(seen, "EIP", e.ID)
 		c.that(e.Address.Is4(), "address %s of EIP %s", e.Address, e.ID)
 		c.unique(seen, "outer address on "+e.SegmentID, e.Address.String())
-		c.that(ports[e.PortID], "EIP %s on unknown port %q", e.ID, e.PortID)
+		c.that(ports[e.PortID] || virtuals[e.PortID], "EIP %s on unknown port %q", e.ID, e.PortID)
 		c.that(gateways[e.SegmentID], "EIP %s on segment %q, where the VPC has no gateway", e.ID, e.SegmentID)
-		c.that(e.BandwidthMbps >= 0 && e.BandwidthMbps <= 1_000_000, "bandwidth %d of EIP %s", e.BandwidthMbps, e.ID)
+		c.that(validMbps(e.BandwidthMbps), "bandwidth %d of EIP %s", e.BandwidthMbps, e.ID)
 		if s, ok := segmentOf[e.PortID]; ok {
 			c.that(s == e.SegmentID, "EIPs of port %s on segments %s and %s: the way back is one", e.PortID, s, e.SegmentID)
 		}

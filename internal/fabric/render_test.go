@@ -54,7 +54,7 @@ func TestGolden(t *testing.T) {
 	part("vpc-ports", func(v *VPC) { v.Subnets, v.Ports, v.Peers = full.Subnets, full.Ports, full.Peers })
 	part("vpc-gateways", func(v *VPC) { v.Subnets, v.Gateways = full.Subnets, full.Gateways })
 	part("vpc-segment-routes", func(v *VPC) {
-		v.Subnets, v.Ports, v.EIPs = full.Subnets, full.Ports, full.EIPs
+		v.Subnets, v.Ports, v.EIPs = full.Subnets, full.Ports, full.EIPs[:4]
 		v.Gateways = slices.Clone(full.Gateways)
 		v.Gateways[0].Routes = []Route{{ID: "route-1", Destination: cidr("192.0.2.0/24"), NextHop: addr("172.20.0.7")}}
 		v.Gateways[1].Routes = []Route{{ID: "route-2", Destination: cidr("192.0.2.0/24"), NextHop: addr("172.21.0.7")},
@@ -62,7 +62,12 @@ func TestGolden(t *testing.T) {
 		v.Gateways[1].NextHop = netip.Addr{}
 	})
 	part("vpc-eips", func(v *VPC) {
-		v.Subnets, v.Ports, v.Gateways, v.EIPs = full.Subnets, full.Ports, full.Gateways, full.EIPs
+		v.Subnets, v.Ports, v.Gateways, v.EIPs = full.Subnets, full.Ports, full.Gateways, full.EIPs[:4]
+	})
+	part("vpc-links", func(v *VPC) { v.Subnets, v.Links = full.Subnets, full.Links })
+	part("vpc-virtual", func(v *VPC) {
+		v.Subnets, v.Ports, v.Virtuals, v.Gateways = full.Subnets, full.Ports[:2], full.Virtuals, full.Gateways[:1]
+		v.EIPs = full.EIPs[len(full.EIPs)-1:]
 	})
 	part("vpc-groups", func(v *VPC) { v.Subnets, v.Ports, v.Groups = full.Subnets, full.Ports, full.Groups })
 	part("vpc-full", func(v *VPC) { *v = full })
@@ -197,6 +202,17 @@ func TestInvalid(t *testing.T) {
 		"port in no subnet":     func(v *VPC) { v.Ports[0].SubnetID = "s9" },
 		"address of no subnet":  func(v *VPC) { v.Ports[0].IP = addr("10.1.9.9") },
 		"host name":             func(v *VPC) { v.Ports[0].Hostname = `a", router = 1.2.3.4` },
+		"link to itself":        func(v *VPC) { v.Links[0].PeerID = v.ID },
+		"link twice":            func(v *VPC) { v.Links = append(v.Links, v.Links[0]) },
+		"link overlaps":         func(v *VPC) { v.Links[0].Networks[0] = cidr("10.0.0.0/8") },
+		"link without network":  func(v *VPC) { v.Links[0].Networks = nil },
+		"link to nowhere":       func(v *VPC) { v.Links[0].NextHop = addr("169.254.129.1") },
+		"carrier elsewhere":     func(v *VPC) { v.Virtuals[0].Parents = []string{"vpc-a-p3"} },
+		"carrier twice":         func(v *VPC) { v.Virtuals[0].Parents = []string{"vpc-a-p1", "vpc-a-p1"} },
+		"virtual address taken": func(v *VPC) { v.Virtuals[0].IP = v.Ports[0].IP },
+		"virtual UUID":          func(v *VPC) { v.Virtuals[0].UUID = v.Ports[0].UUID },
+		"virtual elsewhere":     func(v *VPC) { v.Virtuals[0].SubnetID = "vpc-a-s2" },
+		"port bandwidth":        func(v *VPC) { v.Ports[0].InMbps = -1 },
 		"gateway twice":         func(v *VPC) { v.Gateways = append(v.Gateways, v.Gateways[0]) },
 		"next hop off the link": func(v *VPC) { v.Gateways[0].NextHop = addr("8.8.8.8") },
 		"chassis":               func(v *VPC) { v.Gateways[0].Chassis = []string{"a b"} },

@@ -19,7 +19,7 @@ import (
 
 // innerActions are those of what lies inside VPCs.
 func (s *Service) innerActions() []action.Action {
-	return slices.Concat(s.vpcActions())
+	return slices.Concat(s.vpcActions(), s.routeActions(), s.peeringActions())
 }
 
 func (s *Service) vpcActions() []action.Action {
@@ -136,6 +136,14 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 		Order("created_at", "id").Scan(ctx); err != nil {
 		return nil, err
 	}
+	links, err := linksOf(ctx, s.DB.Reader(), column(rows, func(v *VPC) string { return v.ID })...)
+	if err != nil {
+		return nil, err
+	}
+	routes, err := routeCounts(ctx, s.DB.Reader(), subnets)
+	if err != nil {
+		return nil, err
+	}
 	inner, err := projects(ctx, s, subnets, func(n *Subnet) string { return n.Project })
 	if err != nil {
 		return nil, err
@@ -146,13 +154,14 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 		if err != nil {
 			return nil, err
 		}
+		info.RouteCount = routes[info.SubnetID]
 		within[info.VPCID] = append(within[info.VPCID], info)
 	}
 	for _, v := range rows {
 		info := vpcInfo{Region: v.Region, RegionAlias: v.Region, VPCID: v.ID, Name: v.Name, Network: v.CIDR, State: v.State, Remark: v.Remark,
 			SubnetCount: len(within[v.ID]), CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), SubnetInfos: within[v.ID],
 			CompanyID: v.Company, Email: mails[v.Company], ProjectID: v.Project, ProjectName: groups[v.Project], Reason: why(v.ReasonCode, v.Reason, c.Language), IsDefault: v.IsDefault, EnableGateway: v.Gateway,
-			PeeringInfos: []peeringInfo{}, Tags: tags[v.ID]}
+			PeeringInfos: links[v.ID], Tags: tags[v.ID]}
 		if info.SubnetInfos == nil {
 			info.SubnetInfos = []subnetInfo{}
 		}
@@ -206,6 +215,10 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 	if err != nil {
 		return nil, err
 	}
+	routes, err := routeCounts(ctx, s.DB.Reader(), rows)
+	if err != nil {
+		return nil, err
+	}
 	groups, err := projects(ctx, s, rows, func(n *Subnet) string { return n.Project })
 	if err != nil {
 		return nil, err
@@ -215,7 +228,7 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 		if err != nil {
 			return nil, err
 		}
-		info.Tags = tags[info.SubnetID]
+		info.Tags, info.RouteCount = tags[info.SubnetID], routes[info.SubnetID]
 		out.Infos = append(out.Infos, info)
 	}
 	return out, nil

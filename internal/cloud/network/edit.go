@@ -15,10 +15,14 @@ import (
 // the fabric, then settled, or taken back.
 type edit struct {
 	ID   string   // of what is changed
+	More []string `json:",omitempty"` // of what is changed with it
 	VPCs []string // that are to be told
 	// Was holds columns to go back to.
 	Was map[string]string `json:",omitempty"`
 }
+
+// all are the ids of what is changed.
+func (e *edit) all() []string { return append([]string{e.ID}, e.More...) }
 
 // editing is a kind of change. All three run in a transaction and may run twice.
 type editing struct {

@@ -13,7 +13,11 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/workflow/workflowtest"
 )
 
-var symbolForm = regexp.MustCompile(`(vpc|sg|subnet|nic)_([a-z0-9]{14})`)
+var (
+	symbolForm = regexp.MustCompile(`(vpc|sg|subnet|nic|vip)[_-][a-z0-9]{14}`)
+	labelForm  = regexp.MustCompile(`label( ==|=) ?[0-9]+`)
+	endForm    = regexp.MustCompile(`(169\.254\.[0-9]+)\.[0-9]+`)
+)
 
 // innerSnapshot is all that changes inside VPCs touch.
 func (f *fixture) innerSnapshot(t *testing.T) any {
@@ -42,7 +46,7 @@ func (f *fixture) innerSnapshot(t *testing.T) any {
 	var told []string
 	for _, id := range vpcs {
 		for _, row := range f.memory.Rows(id) {
-			told = append(told, symbolForm.ReplaceAllString(row, "$1-$2")) // ids in the form that the generic tests know
+			told = append(told, labelForm.ReplaceAllString(endForm.ReplaceAllString(symbolForm.ReplaceAllString(row, "$1"), "$1.end"), "label")) // without what differs between worlds
 		}
 	}
 	out["told"] = told
@@ -141,6 +145,77 @@ func TestVPCWorkflows(t *testing.T) {
 			_, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
 			return func(t *testing.T) {
 				_, err := f.deleteSubnet(t.Context(), call("DeleteSubnet"), &subnetRequest{SubnetID: subnets[0]})
+				must(t, err)
+			}
+		})
+	})
+}
+
+func TestRouteWorkflows(t *testing.T) {
+	prepare := func(t *testing.T, f *fixture, destinations ...string) (subnet string, routes []string) {
+		vpc, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
+		f.portIn(t, "vm-one", vpc, subnets[0], "192.168.7.10")
+		must(t, f.SyncVPC(t.Context(), vpc))
+		for _, d := range destinations {
+			r, err := f.createRoute(t.Context(), call("CreateSubnetRoute"), &createRouteRequest{SubnetID: subnets[0], Destination: d, NextHopType: "Custom", NextHop: "192.168.7.10"})
+			must(t, err)
+			f.ready(t, "route", r.RouteID)
+			routes = append(routes, r.RouteID)
+		}
+		return subnets[0], routes
+	}
+	t.Run("create", func(t *testing.T) {
+		proveEdit(t, "route.create", func(t *testing.T, f *fixture) func(*testing.T) {
+			subnet, _ := prepare(t, f)
+			return func(t *testing.T) {
+				_, err := f.createRoute(t.Context(), call("CreateSubnetRoute"), &createRouteRequest{SubnetID: subnet, Destination: "10.1.0.0/16", NextHopType: "Custom", NextHop: "192.168.7.10"})
+				must(t, err)
+			}
+		})
+	})
+	t.Run("update", func(t *testing.T) {
+		proveEdit(t, "route.update", func(t *testing.T, f *fixture) func(*testing.T) {
+			subnet, routes := prepare(t, f, "10.1.0.0/16")
+			return func(t *testing.T) {
+				_, err := f.updateRoute(t.Context(), call("UpdateSubnetRoute"), &updateRouteRequest{SubnetID: subnet, RouteID: routes[0], Destination: "10.2.0.0/16"})
+				must(t, err)
+			}
+		})
+	})
+	t.Run("delete", func(t *testing.T) {
+		proveEdit(t, "route.delete", func(t *testing.T, f *fixture) func(*testing.T) {
+			subnet, routes := prepare(t, f, "10.1.0.0/16", "10.2.0.0/16")
+			return func(t *testing.T) {
+				_, err := f.deleteRoute(t.Context(), call("DeleteSubnetRoute"), &deleteRouteRequest{SubnetID: subnet, RouteIDs: routes})
+				must(t, err)
+			}
+		})
+	})
+}
+
+func TestPeeringWorkflows(t *testing.T) {
+	link := func(a, b string) *peeringRequest { return &peeringRequest{VPCID: a, PeerType: "VPC", PeerID: b} }
+	t.Run("create", func(t *testing.T) {
+		proveEdit(t, "peering.create", func(t *testing.T, f *fixture) func(*testing.T) {
+			a, _ := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
+			b, _ := f.vpcOf(t, "172.16.0.0/16", "172.16.7.0/24")
+			return func(t *testing.T) {
+				_, err := f.associatePeering(t.Context(), call("AssociateVPCPeering"), link(a, b))
+				must(t, err)
+			}
+		})
+	})
+	t.Run("delete", func(t *testing.T) {
+		proveEdit(t, "peering.delete", func(t *testing.T, f *fixture) func(*testing.T) {
+			a, _ := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
+			b, _ := f.vpcOf(t, "172.16.0.0/16")
+			_, err := f.associatePeering(t.Context(), call("AssociateVPCPeering"), link(a, b))
+			must(t, err)
+			p, err := peeringOf(t.Context(), f.DB.Reader(), a, b)
+			must(t, err)
+			f.ready(t, "peering", p.ID)
+			return func(t *testing.T) {
+				_, err := f.dissociatePeering(t.Context(), call("DissociateVPCPeering"), link(b, a))
 				must(t, err)
 			}
 		})

@@ -75,6 +75,8 @@ type Service struct {
 	update            *workflow.Workflow[groupChange]
 
 	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
+	makeRoute, changeRoute, removeRoute          *workflow.Workflow[edit]
+	makePeering, removePeering                   *workflow.Workflow[edit]
 }
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.

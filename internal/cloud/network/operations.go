@@ -78,6 +78,8 @@ func (s *Service) register() {
 		},
 	})
 	s.registerVPC()
+	s.registerRoute()
+	s.registerPeering()
 }
 
 // unreachable is worth another try; when tries end, the caller reads 560.

@@ -38,6 +38,17 @@ type PortRequest struct {
 	OuterSG         string // empty: closed outside, or the default group when InnerSG is empty, too
 	Hostname        string // offered by DHCP
 	HostID          string // where it will be plugged; empty: not known yet (PlacePort)
+	InMbps, OutMbps *int   // of what it receives and sends, 0: unlimited; nil: the region's default
+}
+
+// defaultInnerMbps limits an inner port that asks for nothing else.
+const defaultInnerMbps = 1000
+
+func orDefault(mbps *int) int {
+	if mbps == nil {
+		return defaultInnerMbps
+	}
+	return *mbps
 }
 
 // ReservePort takes an address of the subnet and makes a port of it, in the caller's transaction.
@@ -89,7 +100,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 	now := s.Clock.Micros()
 	port := &Port{ID: database.NewID("nic"), UUID: uuid.NewString(), Region: r.Region, Company: r.Company, VPCID: vpc.ID, SubnetID: subnet.ID,
 		Hostname: r.Hostname, OwnerKind: r.Owner.Kind, OwnerID: r.Owner.ID, InnerSG: r.InnerSG, OuterSG: r.OuterSG, HostID: r.HostID,
-		CreatedAt: now, UpdatedAt: now}
+		InMbps: orDefault(r.InMbps), OutMbps: orDefault(r.OutMbps), CreatedAt: now, UpdatedAt: now}
 	switch {
 	case !wanted.IsValid():
 		port.Num, err = p.take(ctx, tx, ofPort, port.ID)

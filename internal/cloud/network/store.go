@@ -99,6 +99,7 @@ type Port struct {
 	Company    int64  `bun:"company"`
 	VPCID      string `bun:"vpc_id"`
 	SubnetID   string `bun:"subnet_id"`
+	SegmentID  string `bun:"segment_id"` // of an outer NIC or VIP, which is in no subnet
 	MAC        string `bun:"mac"`
 	IP         string `bun:"ip"`
 	Num        int64  `bun:"num"`
@@ -108,6 +109,8 @@ type Port struct {
 	InnerSG    string `bun:"inner_sg"`
 	OuterSG    string `bun:"outer_sg"`
 	HostID     string `bun:"host_id"`
+	InMbps     int    `bun:"in_mbps"`  // of what it receives; 0: unlimited
+	OutMbps    int    `bun:"out_mbps"` // of what it sends
 	Kept       bool   `bun:"kept"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`

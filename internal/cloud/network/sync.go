@@ -132,15 +132,22 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		return nil, err
 	}
 	var ports []Port
-	if err := db.NewSelect().Model(&ports).Column("id", "uuid", "subnet_id", "mac", "ip", "hostname", "inner_sg", "outer_sg", "host_id").
+	if err := db.NewSelect().Model(&ports).Column("id", "uuid", "subnet_id", "mac", "ip", "hostname", "owner_kind", "owner_id", "inner_sg", "outer_sg", "host_id", "in_mbps", "out_mbps").
 		Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
 		return nil, err
 	}
-	if len(ports) == 0 && row.IsDefault {
+	links, err := loadLinks(ctx, db, vpcID)
+	if err != nil {
+		return nil, err
+	}
+	if len(ports) == 0 && len(links) == 0 && row.IsDefault {
 		return nil, nil // every tenant has one, few use it
 	}
-	v := &fabric.VPC{ID: row.ID, MTU: s.Fleet.OverlayMTU(row.Region)}
-	var err error
+	v := &fabric.VPC{ID: row.ID, MTU: s.Fleet.OverlayMTU(row.Region), Links: links}
+	routes, err := loadRoutes(ctx, db, vpcID, ports)
+	if err != nil {
+		return nil, err
+	}
 	if v.CIDR, err = netip.ParsePrefix(row.CIDR); err != nil {
 		return nil, err
 	}
@@ -154,7 +161,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: subnets[i].gateway(cidr), DNS: s.dns(ctx, &subnets[i])})
+		v.Subnets = append(v.Subnets, fabric.Subnet{ID: subnets[i].ID, CIDR: cidr, Gateway: subnets[i].gateway(cidr), DNS: s.dns(ctx, &subnets[i]), Routes: routes[subnets[i].ID]})
 	}
 
 	hosts := make(map[string]string, len(ports)) // by port
@@ -164,7 +171,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		if err != nil {
 			return nil, fmt.Errorf("port %s: %w", p.ID, err)
 		}
-		v.Ports = append(v.Ports, fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname})
+		v.Ports = append(v.Ports, fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname, InMbps: p.InMbps, OutMbps: p.OutMbps})
 		hosts[p.ID] = p.HostID
 		for _, g := range []groupSide{{p.InnerSG, fabric.Inner}, {p.OuterSG, fabric.Outer}} {
 			if g.id != "" {
@@ -390,7 +397,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 		return errors.Join(failed...)
 	}
 	var used []string
-	if err := s.DB.Reader().NewRaw("SELECT vpc_id FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0").Scan(ctx, &used); err != nil {
+	if err := s.DB.Reader().NewRaw("SELECT vpc_id FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0 UNION SELECT vpc_id FROM peering UNION SELECT peer_id FROM peering").Scan(ctx, &used); err != nil {
 		return err
 	}
 	failed = append(failed, s.syncAll(ctx, uniq(append(used, vpcs...))))

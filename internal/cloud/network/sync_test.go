@@ -71,8 +71,8 @@ func TestWhatTheFabricIsTold(t *testing.T) {
 			rule(true, fabric.TCP, 80), rule(true, fabric.TCP, 443)}
 		inside := slices.Insert(slices.Clone(all), 1, fabric.Rule{Ingress: true, Protocol: fabric.AnyProtocol, Accept: true, Priority: fabric.Medium})
 		ports := []fabric.Port{
-			{ID: one.ID, UUID: one.UUID, SubnetID: n.ID, MAC: one.MAC, IP: addr("10.0.0.10")},
-			{ID: two.ID, UUID: two.UUID, SubnetID: n.ID, MAC: two.MAC, IP: addr("10.0.0.11"), Hostname: "two"},
+			{ID: one.ID, UUID: one.UUID, SubnetID: n.ID, MAC: one.MAC, IP: addr("10.0.0.10"), InMbps: 1000, OutMbps: 1000},
+			{ID: two.ID, UUID: two.UUID, SubnetID: n.ID, MAC: two.MAC, IP: addr("10.0.0.11"), Hostname: "two", InMbps: 1000, OutMbps: 1000},
 		}
 		members := []string{one.ID, two.ID}
 		slices.Sort(members)
