@@ -290,6 +290,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 
 	actions := c.Actions()
 	c.Audit.Know(actions)
+	c.Identity.Know(actions)
 	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Auditor: c.Audit,
 		Session: c.Identity.Session, Admit: c.Identity.Admit, Proxies: cfg.Proxies, Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
 	return nil
@@ -364,6 +365,9 @@ func (c *Controller) nameServers(ctx context.Context, region string) []netip.Add
 
 // permit asks who may refuse an action by its name.
 func (c *Controller) permit(ctx context.Context, call *action.Call, spec action.Spec) error {
+	if err := c.Identity.Permit(ctx, call, spec); err != nil {
+		return err
+	}
 	return c.Catalog.Permit(ctx, call, spec)
 }
 

@@ -58,7 +58,7 @@ func (s *Service) OnCapacity(f func(ctx context.Context, region string) (Capacit
 // Actions of the catalogue.
 func (s *Service) Actions() []action.Action {
 	return slices.Concat([]action.Action{
-		action.Define(action.Spec{Name: "DescribeRegion", Module: "common", Summary: "List regions with their capacity figures.",
+		action.Define(action.Spec{Name: "DescribeRegion", Module: "common", Personal: true, Summary: "List regions with their capacity figures.",
 			Region: action.RegionNone}, s.describeRegion),
 	}, s.configActions(), s.quotaActions(), s.specActions(), s.priceActions())
 }

@@ -226,8 +226,15 @@ func (s *Service) deleteProject(ctx context.Context, c *action.Call, q *deletePr
 			return err
 		}
 		held, err := s.Directory.Count(ctx, tx, action.Scope{Company: p.Company, Projects: []string{p.ID}})
+		if err != nil {
+			return err
+		}
 		for kind, n := range held {
 			return retcode.ProjectNotEmpty.Errorf("%s holds %d of the type %s", p.ID, n, kind)
+		}
+		granted, err := tx.NewSelect().Model((*roleGrant)(nil)).Where("project = ?", p.ID).Count(ctx)
+		if err == nil && granted > 0 {
+			err = retcode.ProjectNotEmpty.Errorf("%d grants are in %s", granted, p.ID)
 		}
 		return err
 	})

@@ -91,6 +91,10 @@ type Directory interface {
 	Move(ctx context.Context, tx bun.Tx, s action.Scope, id, project string) error
 	// Count tells how many resources of each kind there are in a scope, also in the bin.
 	Count(ctx context.Context, idb bun.IDB, s action.Scope) (map[string]int, error)
+	// Holders tells how many resources of a service tenants have in a region, beside what they were furnished with.
+	Holders(ctx context.Context, idb bun.IDB, region, service string) (map[int64]int, error)
+	// Each calls f for every kind of resource.
+	Each(f func(service, kind string))
 }
 
 // Deps of the service.
@@ -142,6 +146,11 @@ type Service struct {
 	grants   Grants // nil: no application asks for logins
 	keyUses  uses
 	projects *lru.Cache[string, cachedProject]
+	// table and permissions come from Know.
+	table       []action.Action
+	permissions map[string]*permission
+	reaches     *lru.Cache[int64, cachedReach]
+	services    atomic.Pointer[closedServices]
 }
 
 // New prepares the service; hooks are added before Bootstrap.
@@ -154,7 +163,8 @@ func New(d Deps) *Service {
 	known, _ := lru.New[int64, cachedTenant](cached)
 	sessions, _ := lru.New[string, *liveSession](cached)
 	projects, _ := lru.New[string, cachedProject](cached)
-	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, projects: projects, guard: newGuard(d.Clock.Now, d.ProofBits),
+	reaches, _ := lru.New[int64, cachedReach](cached)
+	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, projects: projects, reaches: reaches, guard: newGuard(d.Clock.Now, d.ProofBits),
 		keyUses: uses{last: map[string]use{}}}
 }
 
@@ -166,6 +176,8 @@ func (s *Service) Forget() {
 	s.known.Purge()
 	s.sessions.Purge()
 	s.policy.Store(nil)
+	s.reaches.Purge()
+	s.services.Store(nil)
 }
 
 // change runs a transaction that changes accounts or tenants.
@@ -196,7 +208,7 @@ func (s *Service) Key(ctx context.Context, publicKey string) (*action.Credential
 
 // Actions of identity.
 func (s *Service) Actions() []action.Action {
-	return slices.Concat(s.loginActions(), s.keyActions(), s.projectActions())
+	return slices.Concat(s.loginActions(), s.keyActions(), s.projectActions(), s.roleActions(), s.serviceActions())
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }

@@ -203,6 +203,40 @@ func (d *Directory) Count(ctx context.Context, idb bun.IDB, s action.Scope) (map
 	return counts, nil
 }
 
+// Holders tells how many resources of a service's kinds tenants have in a region, also in the bin, beside what every
+// tenant is furnished with.
+func (d *Directory) Holders(ctx context.Context, idb bun.IDB, region, service string) (map[int64]int, error) {
+	held := map[int64]int{}
+	for _, k := range d.kinds {
+		if k.Service != service || k.Platform {
+			continue
+		}
+		q := idb.NewSelect().TableExpr("?", bun.Ident(k.Table)).ColumnExpr("company, count(*) AS n").
+			Where(k.Exists).Where("region = ? AND company <> 0", region).Group("company")
+		if k.Given != "" {
+			q = q.Where("NOT (" + k.Given + ")")
+		}
+		var rows []struct {
+			Company int64 `bun:"company"`
+			N       int   `bun:"n"`
+		}
+		if err := q.Scan(ctx, &rows); err != nil {
+			return nil, fmt.Errorf("counting %s: %w", k.Name, err)
+		}
+		for _, r := range rows {
+			held[r.Company] += r.N
+		}
+	}
+	return held, nil
+}
+
+// Each calls f for every kind, in the order in which they were added.
+func (d *Directory) Each(f func(service, kind string)) {
+	for _, k := range d.kinds {
+		f(k.Service, k.Name)
+	}
+}
+
 // Move puts a resource with its parts into a project group; the caller has checked the group.
 func (d *Directory) Move(ctx context.Context, tx bun.Tx, s action.Scope, id, project string) error {
 	item, err := d.Find(ctx, tx, s, id)
