@@ -226,7 +226,8 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailConfig, Roots: cfg.MailRoots})
 	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Directory: c.Directory, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
 		Setting: c.Catalog.Setting, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
-	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog})
+	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog, Downloads: c.Downloads,
+		Location: func(region string) *time.Location { return c.Catalog.Config.TimeZone(context.Background(), region) }})
 	c.Identity.OnTenant(c.Catalog.Furnish)
 	c.Catalog.OnTenants(c.Identity.CheckTenant)
 	c.Identity.OnTenant(c.Ledger.Furnish)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 )
@@ -59,6 +60,15 @@ var checks = []struct{ text, query string }{
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = vm.id) ORDER BY id`},
 	{"disk %s is without its machine", `
 		SELECT id FROM disk WHERE vm_id <> '' AND ended_at = 0 AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.id = disk.vm_id AND vm.ended_at = 0 AND vm.state <> 'Failed') ORDER BY id`},
+	{"%s is charged for and is not there", `
+		SELECT resource_id FROM charge AS c WHERE state <> 'Destroyed' AND (
+			kind = 'VM' AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.id = c.resource_id AND vm.ended_at = 0 AND vm.state <> 'Failed')
+			OR kind = 'Disk' AND NOT EXISTS (SELECT 1 FROM disk WHERE disk.id = c.resource_id AND disk.ended_at = 0)
+			OR kind = 'EIP' AND NOT EXISTS (SELECT 1 FROM eip WHERE eip.id = c.resource_id AND eip.ended_at = 0)
+		) ORDER BY resource_id`},
+	{"%s is paid until another time than it shows", `
+		SELECT resource_id FROM charge AS c JOIN (SELECT id, expire_at FROM vm UNION ALL SELECT id, expire_at FROM disk UNION ALL SELECT id, expire_at FROM eip) AS p
+			ON p.id = c.resource_id WHERE c.ends_at <> p.expire_at ORDER BY resource_id`},
 	{"port %s is without its machine", `
 		SELECT id FROM port WHERE NOT EXISTS (SELECT 1 FROM vm WHERE vm.port_id = port.id AND vm.ended_at = 0) ORDER BY id`},
 	{"lock on %s is held by no open operation", `
@@ -75,7 +85,7 @@ var checks = []struct{ text, query string }{
 // doctorAgain is how long after a finding the doctor looks again: a running cloud changes between two queries.
 const doctorAgain = 500 * time.Millisecond
 
-// Doctor recomputes quota, capacity, addresses and locks from the resources, changes nothing, and tells
+// Doctor recomputes quota, capacity, addresses, locks and money from the resources, changes nothing, and tells
 // what differs, one line each. What a second look does not confirm was a change under way.
 func Doctor(ctx context.Context, db *database.DB) ([]string, error) {
 	found, err := examine(ctx, db)
@@ -105,6 +115,11 @@ func examine(ctx context.Context, db *database.DB) ([]string, error) {
 			problems = append(problems, fmt.Sprintf(check.text, r))
 		}
 	}
+	money, err := ledger.Verify(ctx, db.Reader())
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, money...)
 	net := &network.Service{Deps: network.Deps{DB: db}}
 	more, err := net.Verify(ctx)
 	return append(problems, more...), err

@@ -500,7 +500,7 @@ func (s *Service) Check(ctx context.Context, idb bun.IDB, ids ...string) error {
 
 // expired is Check of one. A resource that renews itself is not expired while its renewal is on its way.
 func (s *Service) expired(c *charge) error {
-	if c.State == Expired || c.State == Valid && !c.AutoRenew && c.EndsAt <= s.Clock.Micros() {
+	if c.State == Expired || c.State == Valid && c.EndsAt <= s.Clock.Micros() && !(c.AutoRenew && s.renews()) {
 		return retcode.ResourceExpired.Errorf("%s has expired, renew it first", c.Resource)
 	}
 	return nil

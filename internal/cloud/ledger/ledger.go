@@ -25,6 +25,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/download"
 )
 
 // Deps of the service.
@@ -33,8 +34,8 @@ type Deps struct {
 	Clock    *clock.Clock
 	Identity *identity.Service
 	Catalog  *catalog.Service
-	// Dir is where exported bills are kept for a day; empty: ExportBill refuses.
-	Dir string
+	// Downloads serves exported bills; nil: ExportBill refuses.
+	Downloads *download.Service
 	// Location is the time zone in which a region counts months and days; nil: China's everywhere.
 	Location func(region string) *time.Location
 }
@@ -44,6 +45,27 @@ type Service struct {
 	Deps
 	kinds  map[string]Kind
 	expiry *clock.Loop
+
+	mu    sync.Mutex
+	zones map[string]zone // by region
+}
+
+// zone of a region, as read lately.
+type zone struct {
+	*time.Location
+	read time.Time
+}
+
+// zone of a region. Asking the configuration loads it from a file: not for every renewal.
+func (s *Service) zone(region string) *time.Location {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	z, ok := s.zones[region]
+	if !ok || time.Since(z.read) > 10*time.Second {
+		z = zone{s.Location(region), time.Now()}
+		s.zones[region] = z
+	}
+	return z.Location
 }
 
 // Names of kinds are those of products in orders and bills.
@@ -78,7 +100,7 @@ func New(d Deps) *Service {
 	if d.Location == nil {
 		d.Location = func(string) *time.Location { return china() }
 	}
-	s := &Service{Deps: d, kinds: map[string]Kind{}}
+	s := &Service{Deps: d, kinds: map[string]Kind{}, zones: map[string]zone{}}
 	s.expiry = clock.NewLoop(s.Clock, "expiry", expiryEvery, s.expire)
 	return s
 }
@@ -114,7 +136,6 @@ func (s *Service) Run(ctx context.Context) {
 	for _, l := range []*clock.Loop{
 		clock.NewLoop(s.Clock, "renewals", renewalEvery, s.Renewals), s.expiry,
 		clock.NewLoop(s.Clock, "rollup of orders", rollupEvery, s.RollUp),
-		clock.NewLoop(s.Clock, "exported bills", rollupEvery, s.sweepExports),
 	} {
 		g.Go(func() { l.Run(ctx) })
 	}

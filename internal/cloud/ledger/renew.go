@@ -130,7 +130,7 @@ func (s *Service) renewBatch(ctx context.Context, company int64, horizon int64) 
 // renewable tells whether a charge is to be renewed and can be paid, and for how much. A price that is gone, as one that
 // cannot be paid, lets it expire.
 func (s *Service) renewable(quote func(*charge, string, int, string) (Money, error), c *charge, p purse) (Money, bool, error) {
-	if !c.AutoRenew {
+	if !c.AutoRenew || !s.renews() {
 		return 0, false, nil
 	}
 	items := c.Items
@@ -147,6 +147,9 @@ func (s *Service) renewable(quote func(*charge, string, int, string) (Money, err
 	_, _, ok := p.split(price)
 	return price, ok, nil
 }
+
+// renews tells whether the platform lets resources renew by themselves.
+func (s *Service) renews() bool { return s.Catalog.Config.AutoRenew(context.Background()) }
 
 // renew adds a term to a charge and makes its order, without the amounts.
 func (s *Service) renew(c *charge, chargeType string, quantity int) order {

@@ -44,7 +44,7 @@ func (s *Service) rollDay(ctx context.Context) (n int, err error) {
 	if err != nil || len(first) == 0 {
 		return 0, err
 	}
-	zone := s.Location(first[0].Region)
+	zone := s.zone(first[0].Region)
 	y, m, d := time.UnixMicro(first[0].CreatedAt).In(zone).Date()
 	begin, end := time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
 	if ny, nm, _ := s.Clock.Now().In(zone).Date(); begin.Year() == ny && begin.Month() == nm || !begin.Before(s.Clock.Now()) {

@@ -40,7 +40,7 @@ func addMonths(anchor time.Time, n int) time.Time {
 // Monthly with 0 goes to the end of the calendar month.
 func (s *Service) extend(c *charge, chargeType string, quantity int) (from int64) {
 	from = c.EndsAt
-	zone := s.Location(c.Region)
+	zone := s.zone(c.Region)
 	switch {
 	case chargeType == Hourly:
 		c.EndsAt += int64(quantity) * time.Hour.Microseconds()
@@ -67,7 +67,7 @@ func (s *Service) extend(c *charge, chargeType string, quantity int) (from int64
 // one to the end of the calendar month a whole month.
 func (s *Service) whole(region string, from, to int64, quantity int) int64 {
 	if quantity == 0 {
-		return addMonths(time.UnixMicro(from).In(s.Location(region)), 1).UnixMicro() - from
+		return addMonths(time.UnixMicro(from).In(s.zone(region)), 1).UnixMicro() - from
 	}
 	return max(1, to-from)
 }
