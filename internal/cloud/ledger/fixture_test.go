@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -26,6 +28,10 @@ type fixture struct {
 	expiredIDs, removed []string
 }
 
+func catalogOf(db *database.DB, now *clock.Clock) *catalog.Service {
+	return catalog.New(catalog.Deps{DB: db, Clock: now})
+}
+
 func newFixture(t testing.TB, db *database.DB, yuan int) *fixture {
 	t.Helper()
 	return startFixture(t, db, clock.New(), yuan)
@@ -34,7 +40,7 @@ func newFixture(t testing.TB, db *database.DB, yuan int) *fixture {
 // startFixture makes a ledger on a clock; a second one on the same database is a second controller.
 func startFixture(t testing.TB, db *database.DB, now *clock.Clock, yuan int) *fixture {
 	t.Helper()
-	f := &fixture{Service: New(Deps{DB: db, Clock: now, Catalog: catalog.New(catalog.Deps{DB: db, Clock: now})})}
+	f := &fixture{Service: New(Deps{DB: db, Clock: now, Catalog: catalogOf(db, now)})}
 	f.Register(Kind{Name: VM, Longest: 24,
 		Expired: func(_ context.Context, id string) error { f.expiredIDs = append(f.expiredIDs, id); return nil },
 		Remove: func(ctx context.Context, id string) error {
@@ -219,4 +225,17 @@ func TestTerms(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMain lets random histories be fewer than rapid's 100 a test: each is long. -rapid.checks says otherwise.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		if err := flag.Set("rapid.checks", "30"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }
