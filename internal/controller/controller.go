@@ -228,6 +228,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		Setting: c.Catalog.Setting, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
 	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog, Downloads: c.Downloads,
 		Location: func(region string) *time.Location { return c.Catalog.Config.TimeZone(context.Background(), region) }})
+	c.Directory.Charges = c.Ledger
 	c.Identity.OnTenant(c.Catalog.Furnish)
 	c.Catalog.OnTenants(c.Identity.CheckTenant)
 	c.Identity.OnTenant(c.Ledger.Furnish)

@@ -255,9 +255,17 @@ func (s *Service) describeTransaction(ctx context.Context, c *action.Call, q *tr
 		return nil, err
 	}
 	var rows []trade
+	region, regions := scope.Region, scope.Regions
+	scope.Region, scope.Regions = "", nil
 	sel, err := q.within(identity.Own(s.DB.Reader().NewSelect().Model(&rows), scope))
 	if err != nil {
 		return nil, err
+	}
+	if region != "" { // what is paid in and out belongs to no region
+		sel = sel.Where("region IN (?, '')", region)
+	}
+	if regions != nil {
+		sel = sel.Where("region IN (?)", bun.In(append(slices.Clone(regions), "")))
 	}
 	if sel = anyOf(sel, "project", q.ProjectIDs); q.TransactionType != "" {
 		sel = sel.Where("type = ?", q.TransactionType)

@@ -289,6 +289,9 @@ func (s *Service) Change(ctx context.Context, tx bun.Tx, r Resize) error {
 	if err := s.expired(c); err != nil {
 		return err
 	}
+	if c.State != Valid {
+		return retcode.InvalidResourceState.Errorf("%s is %s", c.Resource, c.State)
+	}
 	amount, typ, err := s.premium(ctx, tx, c, r.Items)
 	if err != nil {
 		return err

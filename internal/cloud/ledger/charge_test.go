@@ -123,7 +123,9 @@ func TestResize(t *testing.T) {
 		}
 		// Given up, a change leaves nothing.
 		at = f.spent(t, 10_000)
-		f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Change(ctx, tx, Resize{ID: "vm-m", Items: cpus(9)}) })
+		f.must(t, func(ctx context.Context, tx bun.Tx) error {
+			return f.Change(ctx, tx, Resize{ID: "vm-m", Items: cpus(9)})
+		})
 		f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Void(ctx, tx, "vm-m") })
 		if f.spent(t, 10_000) != at || f.charge(t, "vm-m").Items != encode(cpus(1)) {
 			t.Error("a change that was given up left something")

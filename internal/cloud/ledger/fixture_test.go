@@ -77,7 +77,9 @@ func (f *fixture) refuse(t testing.TB, code retcode.Code, fn func(ctx context.Co
 }
 
 // cpus are what a test's machine pays for: 1.166 an hour, 80 a month, 960 a year each.
-func cpus(n int) []catalog.Item { return []catalog.Item{{Factor: catalog.PriceCPU, Scope: "A", Amount: int64(n)}} }
+func cpus(n int) []catalog.Item {
+	return []catalog.Item{{Factor: catalog.PriceCPU, Scope: "A", Amount: int64(n)}}
+}
 
 func vm(id, chargeType string, quantity, n int) Purchase {
 	return Purchase{Kind: VM, ID: id, Name: id, Company: company, Region: region, Project: "p", ChargeType: chargeType, Quantity: quantity,

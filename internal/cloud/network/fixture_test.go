@@ -144,7 +144,10 @@ func (f *fixture) eip(t *testing.T, ip string) *EIP {
 	var e *EIP
 	f.transact(t, func(ctx context.Context, tx bun.Tx) (err error) {
 		e, err = f.AllocateEIPTx(ctx, tx, EIPRequest{Company: company, Region: region, Name: "web", Segment: "Bgp", IP: ip, Bandwidth: 5, ChargeType: "Month", Quantity: 1})
-		return err
+		if err != nil {
+			return err
+		}
+		return f.Ledger.Capture(ctx, tx, e.ID)
 	})
 	return e
 }

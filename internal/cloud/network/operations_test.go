@@ -360,7 +360,6 @@ func TestBindRules(t *testing.T) {
 			})
 		}
 		expired := f.eip(t, "")
-		f.transact(t, func(ctx context.Context, tx bun.Tx) error { return f.Ledger.Capture(ctx, tx, expired.ID) })
 		f.Clock.Advance(31 * 24 * time.Hour)
 		f.refuse(t, retcode.ResourceExpired, bind(expired))
 

@@ -9,7 +9,9 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -27,12 +29,20 @@ func (s *Service) registerTuning() {
 		Steps: []workflow.Step[eipTuning]{{
 			Name: "program", Do: s.programTuning, Undo: s.undoBandwidth, Deadline: programTimeout,
 		}},
-		Settle: func(ctx context.Context, tx bun.Tx, c *eipTuning) error { return s.settleBandwidth(ctx, tx, c.EIP) },
+		Settle: func(ctx context.Context, tx bun.Tx, c *eipTuning) error {
+			if err := s.settleBandwidth(ctx, tx, c.EIP); err != nil {
+				return err
+			}
+			return s.Ledger.Capture(ctx, tx, c.EIP)
+		},
 		Abort: func(ctx context.Context, tx bun.Tx, c *eipTuning, cause error) error {
 			if err := s.restoreBandwidth(ctx, tx, c); err != nil { // a change that no step began
 				return err
 			}
 			if err := s.settleBandwidth(ctx, tx, c.EIP); err != nil {
+				return err
+			}
+			if err := s.Ledger.Void(ctx, tx, c.EIP); err != nil {
 				return err
 			}
 			return explain(ctx, tx, c.EIP, cause)
@@ -149,8 +159,15 @@ func (s *Service) beginBandwidth(ctx context.Context, tx bun.Tx, c *action.Call,
 	if err := s.checkTotal(ctx, tx, e); err != nil {
 		return "", err
 	}
+	price := ledger.Resize{ID: e.ID, Items: []catalog.Item{catalog.BandwidthItem(e.SegmentID, mbps)}, LastDay: true}
+	if err := s.Ledger.Change(ctx, tx, price); err != nil {
+		return "", err
+	}
 	if e.State == Free {
-		return "", s.move(ctx, tx, e, Free, "bandwidth", "reason", "reason_code")
+		if err := s.move(ctx, tx, e, Free, "bandwidth", "reason", "reason_code"); err != nil {
+			return "", err
+		}
+		return "", s.Ledger.Capture(ctx, tx, e.ID)
 	}
 	if err := s.move(ctx, tx, e, BandwidthChanging, "bandwidth", "reason", "reason_code"); err != nil {
 		return "", err
@@ -205,6 +222,9 @@ func (s *Service) updateDefaultGW(ctx context.Context, c *action.Call, q *update
 			return err
 		}
 		if err := e.check(verbEgress); err != nil {
+			return err
+		}
+		if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
 			return err
 		}
 		if e.BindID != q.VMID {

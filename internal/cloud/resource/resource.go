@@ -62,7 +62,19 @@ type Item struct {
 }
 
 // Directory knows the kinds. Add them before the first call.
-type Directory struct{ kinds []Kind }
+type Directory struct {
+	kinds []Kind
+	// Charges is asked before a resource is renamed or moved, and told of it; nil: nothing costs money.
+	Charges Charges
+}
+
+// Charges is what the directory asks of ledger.Service.
+type Charges interface {
+	// Check refuses changes of resources whose paid time is over (206).
+	Check(ctx context.Context, idb bun.IDB, ids ...string) error
+	// Note keeps a name and a project group as orders shall show them.
+	Note(ctx context.Context, tx bun.Tx, id, name, project string) error
+}
 
 // Add makes kinds known. It panics on a kind that cannot be told from another: a mistake in the program.
 func (d *Directory) Add(kinds ...Kind) {
@@ -247,6 +259,9 @@ func (d *Directory) Move(ctx context.Context, tx bun.Tx, s action.Scope, id, pro
 	if err != nil {
 		return err
 	}
+	if err := d.editable(ctx, tx, id); err != nil {
+		return err
+	}
 	for _, p := range append([]Part{{Table: k.Table, Column: "id"}}, k.Parts...) {
 		q := tx.NewUpdate().TableExpr("?", bun.Ident(p.Table)).Set("project = ?", project).Where("? = ?", bun.Ident(p.Column), item.ID)
 		if p.Where != "" {
@@ -256,17 +271,35 @@ func (d *Directory) Move(ctx context.Context, tx bun.Tx, s action.Scope, id, pro
 			return err
 		}
 	}
-	return nil
+	return d.note(ctx, tx, id, item.Name, project)
+}
+
+func (d *Directory) editable(ctx context.Context, tx bun.Tx, id string) error {
+	if d.Charges == nil {
+		return nil
+	}
+	return d.Charges.Check(ctx, tx, id)
+}
+
+func (d *Directory) note(ctx context.Context, tx bun.Tx, id, name, project string) error {
+	if d.Charges == nil {
+		return nil
+	}
+	return d.Charges.Note(ctx, tx, id, name, project)
 }
 
 // Rename gives a resource a name and, when remark is not nil, a remark. 113 for a name or a remark that the kind does
-// not take.
+// not take, 206 when it has expired.
 func (d *Directory) Rename(ctx context.Context, tx bun.Tx, s action.Scope, id, name string, remark *string) error {
 	k, err := d.Of(id)
 	if err != nil {
 		return err
 	}
-	if _, err := d.Find(ctx, tx, s, id); err != nil {
+	item, err := d.Find(ctx, tx, s, id)
+	if err != nil {
+		return err
+	}
+	if err := d.editable(ctx, tx, id); err != nil {
 		return err
 	}
 	check := k.CheckName
@@ -284,6 +317,8 @@ func (d *Directory) Rename(ctx context.Context, tx bun.Tx, s action.Scope, id, n
 		}
 		q = q.Set("remark = ?", text)
 	}
-	_, err = q.Exec(ctx)
-	return err
+	if _, err = q.Exec(ctx); err != nil {
+		return err
+	}
+	return d.note(ctx, tx, id, name, item.Project)
 }
