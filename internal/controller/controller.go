@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,13 +222,15 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.Audit.Accepted, OnEnd: c.Audit.Ended,
 		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
 	c.Directory = new(resource.Directory)
-	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailConfig, Roots: cfg.MailRoots})
+	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailSettings, Roots: cfg.MailRoots})
 	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Directory: c.Directory, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
-		Setting: c.Catalog.Setting, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
+		Policy: c.policy, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
 	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog, Downloads: c.Downloads,
 		Location: func(region string) *time.Location { return c.Catalog.Config.TimeZone(context.Background(), region) }})
 	c.Directory.Charges = c.Ledger
 	c.Identity.OnTenant(c.Catalog.Furnish)
+	c.Identity.OnLeave(c.Catalog.Leave)
+	c.Identity.OnRegions(c.Catalog.RegionIDs)
 	c.Catalog.OnTenants(c.Identity.CheckTenant)
 	c.Identity.OnTenant(c.Ledger.Furnish)
 
@@ -320,31 +321,6 @@ func (c *Controller) Actions() []action.Action {
 	}
 	return all
 }
-
-// mailConfig reads the mail server's settings.
-func (c *Controller) mailConfig(ctx context.Context) (m mail.Config, err error) {
-	m.Port = defaultMailPort
-	for name, set := range map[string]func(string){
-		"mail.Host":     func(v string) { m.Host = v },
-		"mail.Port":     func(v string) { m.Port, err = strconv.Atoi(v) },
-		"mail.SSL":      func(v string) { m.SSL = v == "true" },
-		"mail.Sender":   func(v string) { m.Sender = v },
-		"mail.Password": func(v string) { m.Password = v },
-		"mail.Prefix":   func(v string) { m.Prefix = v },
-	} {
-		v, err := c.Catalog.Setting(ctx, name)
-		if err != nil {
-			return m, err
-		}
-		if v != "" {
-			set(v)
-		}
-	}
-	return m, err
-}
-
-// defaultMailPort is that of SMTP over TLS as the product has it.
-const defaultMailPort = 994
 
 // gate asks the products that guard the way of every request.
 type gate struct{ c *Controller }

@@ -197,6 +197,12 @@ func (c *Config) SelfRegistration(ctx context.Context) bool {
 	return c.truth(ctx, "", "SelfRegistration")
 }
 
+// MailedCodes: registering, and changing one's e-mail, need a mailed code.
+func (c *Config) MailedCodes(ctx context.Context) bool { return c.truth(ctx, "", "MailedCodes") }
+
+// MailFactor: a mailed code is the second factor of accounts without TOTP.
+func (c *Config) MailFactor(ctx context.Context) bool { return c.truth(ctx, "", "MailFactor") }
+
 // System services.
 
 // SystemID is the identity of this installation.

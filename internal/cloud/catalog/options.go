@@ -74,6 +74,10 @@ var options = []option{
 		EN: "A password that breaks today's rules must be changed at the next login.", ZH: "现有密码不符合规则时下次登录必须修改"},
 	{Key: "SelfRegistration", Group: groupLogin, Type: truth, Default: "false", Tenants: true,
 		EN: "Anybody may register a tenant.", ZH: "开放自助注册"},
+	{Key: "MailedCodes", Group: groupLogin, Type: truth, Default: "false", Tenants: true,
+		EN: "Registering, and changing one's e-mail, need a code that is mailed to the address.", ZH: "注册和修改邮箱需要邮件验证码"},
+	{Key: "MailFactor", Group: groupLogin, Type: truth, Default: "false",
+		EN: "A mailed code is the second factor of accounts without TOTP.", ZH: "未绑定 TOTP 的账号以邮件验证码作为登录第二因素"},
 
 	{Key: "SystemID", Group: groupSystem, Type: text, Fixed: true,
 		EN: "Identity of this installation; licences are issued for it.", ZH: "本平台的标识，授权文件据此签发"},

@@ -21,11 +21,6 @@ const (
 	levelRegion = "region" // of the regions in account_region
 )
 
-// frozen tells whether an account is frozen at a time, in unix microseconds.
-func (a *account) frozen(now int64) bool {
-	return a.State == Frozen && (a.FrozenUntil == 0 || now < a.FrozenUntil)
-}
-
 // caller reads who an account is to the wire; nil when there is none.
 func (s *Service) caller(ctx context.Context, idb bun.IDB, id int64) (*action.Caller, error) {
 	a := new(account)
@@ -43,7 +38,7 @@ func (s *Service) callerOf(ctx context.Context, idb bun.IDB, a *account) (*actio
 		return nil, fmt.Errorf("tenant of account %d: %w", a.ID, err)
 	}
 	c := &action.Caller{Account: a.ID, Email: a.Email, Company: a.Company, Admin: a.Kind == administrator, Sub: a.Kind == sub,
-		ReadOnly: a.Kind == administrator && a.ReadOnly, Frozen: a.frozen(s.Clock.Micros()), Locked: a.State == locked,
+		ReadOnly: a.Kind == administrator && a.ReadOnly, Frozen: a.State == Frozen, Locked: a.State == locked,
 		TenantFrozen: t.State == Frozen}
 	list, err := t.AllowList, error(nil)
 	switch {

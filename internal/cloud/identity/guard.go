@@ -25,7 +25,8 @@ import (
 type guard struct {
 	now       func() time.Time
 	bits      int
-	key       [32]byte // of challenges; those of an earlier process are worthless
+	forgiven  func() time.Duration // how long failures are held against somebody
+	key       [32]byte             // of challenges; those of an earlier process are worthless
 	addresses *lru.Cache[string, *suspect]
 	names     *lru.Cache[string, *suspect]
 	solved    *lru.Cache[string, struct{}] // challenges that were used
@@ -49,7 +50,6 @@ const (
 	nameBurst      = 20
 	trustedAddress = 10 // failures of an address ...
 	trustedName    = 5  // ... and of an account name, after which a proof of work is asked for
-	forgiven       = 15 * time.Minute
 	remembered     = 10_000
 	hashesWaiting  = 8
 	hashPatience   = 3 * time.Second
@@ -57,8 +57,8 @@ const (
 	challengeFor   = 5 * time.Minute
 )
 
-func newGuard(now func() time.Time, bits int) *guard {
-	g := &guard{now: now, bits: bits, hash: make(chan struct{}, 1), waiting: make(chan struct{}, hashesWaiting)}
+func newGuard(now func() time.Time, bits int, forgiven func() time.Duration) *guard {
+	g := &guard{now: now, bits: bits, forgiven: forgiven, hash: make(chan struct{}, 1), waiting: make(chan struct{}, hashesWaiting)}
 	if g.bits == 0 {
 		g.bits = proofBits
 	}
@@ -116,7 +116,7 @@ func (g *guard) suspect(of *lru.Cache[string, *suspect], key string, perSecond f
 		s = &suspect{attempts: rate.NewLimiter(rate.Limit(perSecond), burst)}
 		of.Add(key, s)
 	}
-	if now := g.now(); now.Sub(s.last) >= forgiven {
+	if now := g.now(); now.Sub(s.last) >= g.forgiven() {
 		s.failures = 0
 	}
 	return s

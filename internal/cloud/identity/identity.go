@@ -5,6 +5,8 @@ package identity
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
+	"errors"
 	"fmt"
 	netmail "net/mail"
 	"slices"
@@ -87,6 +89,8 @@ type Mail interface {
 
 // Directory is what identity asks of resource.Directory.
 type Directory interface {
+	// Holdings counts what a tenant has.
+	Holdings(ctx context.Context, idb bun.IDB, company int64) ([]Holding, error)
 	// Move puts a resource of a scope, with its parts, into a project group: the kind's code when there is none.
 	Move(ctx context.Context, tx bun.Tx, s action.Scope, id, project string) error
 	// Count tells how many resources of each kind there are in a scope, also in the bin.
@@ -111,8 +115,8 @@ type Deps struct {
 	// Mail sends codes and links; Console is the address that links begin with.
 	Mail    Mail
 	Console string
-	// Setting reads the configuration that Policy is made of; "" when unset. nil: all defaults.
-	Setting func(ctx context.Context, name string) (string, error)
+	// Policy is what the configuration says of the moment; nil: the default one.
+	Policy func(ctx context.Context) Policy
 }
 
 // Keys and tenants in the caches, and how long one is believed before the database is asked again: the
@@ -141,7 +145,6 @@ type Service struct {
 	sessions *lru.Cache[string, *liveSession]
 	// changes counts what was changed of accounts and tenants: what was read before is not cached after.
 	changes  atomic.Int64
-	policy   atomic.Pointer[cachedPolicy]
 	guard    *guard
 	grants   Grants // nil: no application asks for logins
 	keyUses  uses
@@ -151,10 +154,17 @@ type Service struct {
 	permissions map[string]*permission
 	reaches     *lru.Cache[int64, cachedReach]
 	services    atomic.Pointer[closedServices]
+
+	leave   []func(ctx context.Context, tx bun.Tx, company int64) error
+	regions func(ctx context.Context) ([]string, error)
+	balance func(ctx context.Context, companies []int64) (map[int64]Balance, error)
 }
 
 // New prepares the service; hooks are added before Bootstrap.
 func New(d Deps) *Service {
+	if d.Policy == nil {
+		d.Policy = func(context.Context) Policy { return DefaultPolicy }
+	}
 	if d.PasswordCost == nil {
 		d.PasswordCost = &argon2id.Params{Memory: 64 << 10, Iterations: 3, Parallelism: 4, SaltLength: 16, KeyLength: 32}
 	}
@@ -164,7 +174,8 @@ func New(d Deps) *Service {
 	sessions, _ := lru.New[string, *liveSession](cached)
 	projects, _ := lru.New[string, cachedProject](cached)
 	reaches, _ := lru.New[int64, cachedReach](cached)
-	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, projects: projects, reaches: reaches, guard: newGuard(d.Clock.Now, d.ProofBits),
+	return &Service{Deps: d, keys: keys, known: known, sessions: sessions, projects: projects, reaches: reaches,
+		guard:   newGuard(d.Clock.Now, d.ProofBits, func() time.Duration { return d.Policy(context.Background()).Lock }),
 		keyUses: uses{last: map[string]use{}}}
 }
 
@@ -175,7 +186,6 @@ func (s *Service) Forget() {
 	s.keys.Purge()
 	s.known.Purge()
 	s.sessions.Purge()
-	s.policy.Store(nil)
 	s.reaches.Purge()
 	s.services.Store(nil)
 }
@@ -208,7 +218,8 @@ func (s *Service) Key(ctx context.Context, publicKey string) (*action.Credential
 
 // Actions of identity.
 func (s *Service) Actions() []action.Action {
-	return slices.Concat(s.loginActions(), s.keyActions(), s.projectActions(), s.roleActions(), s.serviceActions())
+	return slices.Concat(s.loginActions(), s.verifyActions(), s.totpActions(), s.keyActions(), s.accountActions(), s.adminActions(),
+		s.tenantActions(), s.allowListActions(), s.mailActions(), s.projectActions(), s.roleActions(), s.serviceActions())
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
@@ -350,16 +361,20 @@ func (s *Service) addAccount(ctx context.Context, tx bun.Tx, a *account) (err er
 	return err
 }
 
-// free refuses an e-mail that an account has, with the given code.
+// free refuses an e-mail that an account has: with the given code, but 20005 when that is no tenant's.
 func free(ctx context.Context, tx bun.Tx, email string, taken retcode.Code) error {
-	found, err := tx.NewSelect().Model((*account)(nil)).Where("email = ?", email).Exists(ctx)
+	var kind string
+	err := tx.NewSelect().Model((*account)(nil)).Column("kind").Where("email = ?", email).Scan(ctx, &kind)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if found {
-		return taken.Errorf("%s is registered already", email)
+	if kind == sub {
+		taken = retcode.AccountEmailExists
 	}
-	return nil
+	return taken.Errorf("%s is registered already", email)
 }
 
 // password makes one that every rule of the product accepts: 20 characters of three classes.

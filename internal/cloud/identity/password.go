@@ -19,10 +19,7 @@ import (
 
 // newHash checks a new password against the rule and hashes it. 20013, 20014, 199.
 func (s *Service) newHash(ctx context.Context, password string) (string, error) {
-	p, err := s.Policy(ctx)
-	if err != nil {
-		return "", err
-	}
+	p := s.Policy(ctx)
 	if err := p.check(password); err != nil {
 		return "", err
 	}
@@ -70,10 +67,7 @@ func (s *Service) byEmail(ctx context.Context, email string) (*account, error) {
 // account or not, after the same work; 199 before any, when there were too many. Six in a row freeze (20001), when
 // the configuration says so. The call is recorded as the account's from then on.
 func (s *Service) byPassword(ctx context.Context, c *action.Call, email, password, proof string) (*account, error) {
-	p, err := s.Policy(ctx)
-	if err != nil {
-		return nil, err
-	}
+	p := s.Policy(ctx)
 	email = strings.ToLower(email)
 	name := digest(email)
 	a, err := s.byEmail(ctx, email)
@@ -95,7 +89,7 @@ func (s *Service) byPassword(ctx context.Context, c *action.Call, email, passwor
 		c.Caller = action.Caller{Email: email}
 	}
 	if p.FreezeAfterFailures {
-		if locked, err := s.lockedOut(ctx, name, p.FreezeFor); err != nil {
+		if locked, err := s.lockedOut(ctx, name); err != nil {
 			return nil, err
 		} else if locked {
 			return nil, retcode.AccountFrozen.Errorf("too many wrong passwords")
@@ -124,12 +118,8 @@ func (s *Service) byPassword(ctx context.Context, c *action.Call, email, passwor
 }
 
 // lockedOut tells whether so many passwords in a row were wrong that no more are looked at.
-func (s *Service) lockedOut(ctx context.Context, name string, lasts time.Duration) (bool, error) {
-	q := s.DB.Reader().NewSelect().TableExpr("login_failure").Where("name = ? AND failures >= ?", name, freezeAfter)
-	if lasts > 0 {
-		q = q.Where("updated_at > ?", s.Clock.Now().Add(-lasts).UnixMicro())
-	}
-	return q.Exists(ctx)
+func (s *Service) lockedOut(ctx context.Context, name string) (bool, error) {
+	return s.DB.Reader().NewSelect().TableExpr("login_failure").Where("name = ? AND failures >= ?", name, freezeAfter).Exists(ctx)
 }
 
 // countFailure counts a wrong password, in the table so that a restart forgets none, and freezes the account at the
@@ -149,12 +139,8 @@ func (s *Service) countFailure(ctx context.Context, name string, a *account, p P
 		if a == nil || !p.FreezeAfterFailures || failures < freezeAfter {
 			return nil
 		}
-		var until int64
-		if p.FreezeFor > 0 {
-			until = now.Add(p.FreezeFor).UnixMicro()
-		}
-		r, err := tx.NewRaw(`UPDATE account SET state = ?, frozen_until = ?, updated_at = ?, generation = generation + 1 WHERE id = ? AND state = ?`,
-			Frozen, until, now.UnixMicro(), a.ID, InUse).Exec(ctx)
+		r, err := tx.NewRaw(`UPDATE account SET state = ?, updated_at = ?, generation = generation + 1 WHERE id = ? AND state = ?`,
+			Frozen, now.UnixMicro(), a.ID, InUse).Exec(ctx)
 		if err != nil {
 			return err
 		}

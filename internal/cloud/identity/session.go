@@ -146,23 +146,19 @@ func (s *Service) factors(ctx context.Context, a *account) ([]string, error) {
 	if t != nil && t.Bound {
 		return []string{factorTOTP}, nil
 	}
-	p, err := s.Policy(ctx)
-	if err != nil || !p.MailFactor {
-		return nil, err
+	if s.Policy(ctx).MailFactor {
+		return []string{factorEmail}, nil
 	}
-	return []string{factorEmail}, nil
+	return nil, nil
 }
 
 // enterWith opens the session of a login that has all its factors. also runs in its transaction.
 func (s *Service) enterWith(ctx context.Context, c *action.Call, a *account, grant string, also func(ctx context.Context, tx bun.Tx) error) (*Login, error) {
-	p, err := s.Policy(ctx)
-	if err != nil {
-		return nil, err
-	}
+	p := s.Policy(ctx)
 	token := newToken()
 	now := s.Clock.Micros()
 	row := &session{ID: digest(token), Account: a.ID, ClientIP: c.ClientIP.String(), CreatedAt: now, SeenAt: now}
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if also != nil {
 			if err := also(ctx, tx); err != nil {
 				return err
@@ -170,8 +166,7 @@ func (s *Service) enterWith(ctx context.Context, c *action.Call, a *account, gra
 		}
 		// A freeze that committed meanwhile wins.
 		r, err := tx.NewUpdate().Model((*account)(nil)).Set("login_at = ?, login_ip = ?", now, row.ClientIP).
-			Set("state = ?, frozen_until = 0", InUse). // one that had run out is over
-			Where("id = ? AND (state = ? OR (state = ? AND frozen_until > 0 AND frozen_until <= ?))", a.ID, InUse, Frozen, now).Exec(ctx)
+			Where("id = ? AND state = ?", a.ID, InUse).Exec(ctx)
 		if err != nil {
 			return err
 		}
@@ -202,10 +197,7 @@ func (s *Service) enterWith(ctx context.Context, c *action.Call, a *account, gra
 
 // Session is action.Options.Session: whose a token is; nil: nobody's, or the session is over.
 func (s *Service) Session(ctx context.Context, token string) (*action.Caller, error) {
-	p, err := s.Policy(ctx)
-	if err != nil {
-		return nil, err
-	}
+	p := s.Policy(ctx)
 	id := digest(token)
 	live, ok := s.sessions.Get(id)
 	if !ok {
@@ -271,10 +263,7 @@ func (s *Service) endSessions(ctx context.Context, where string, args ...any) er
 // Sweep removes what has run out: sessions, waiting logins, codes, replaced keys, and counted failures of a day ago.
 // It is run by a reconciler.
 func (s *Service) Sweep(ctx context.Context) error {
-	p, err := s.Policy(ctx)
-	if err != nil {
-		return err
-	}
+	p := s.Policy(ctx)
 	now := s.Clock.Now()
 	for _, q := range []struct {
 		query string

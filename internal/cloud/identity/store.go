@@ -41,7 +41,6 @@ type account struct {
 	PasswordHash string `bun:"password_hash"`
 	PasswordAt   int64  `bun:"password_at"`
 	MustChange   bool   `bun:"must_change"`
-	FrozenUntil  int64  `bun:"frozen_until"`
 	LoginAt      int64  `bun:"login_at"`
 	LoginIP      string `bun:"login_ip"`
 	CreatedAt    int64  `bun:"created_at"`

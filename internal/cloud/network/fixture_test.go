@@ -68,6 +68,8 @@ func (f *fixture) ProjectNames(context.Context, []string) (map[string]string, er
 }
 func (f *fixture) OnTenant(h identity.TenantHook) { f.hooks = append(f.hooks, h) }
 
+func (f *fixture) OnLeave(func(context.Context, bun.Tx, int64) error) {}
+
 // newFixture makes a network with one tenant and a segment of 198.51.100.0/28.
 func newFixture(t testing.TB, db *database.DB) *fixture {
 	t.Helper()

@@ -30,6 +30,7 @@ type Tenants interface {
 	Emails(ctx context.Context, companies []int64) (map[int64]string, error)
 	ProjectNames(ctx context.Context, ids []string) (map[string]string, error)
 	OnTenant(identity.TenantHook)
+	OnLeave(func(ctx context.Context, tx bun.Tx, company int64) error)
 }
 
 // Offers is what the network asks of catalog.Service.
@@ -86,6 +87,7 @@ func New(d Deps) *Service {
 	s.mend = clock.NewLoop(d.Clock, "network", mendEvery, s.reconcile)
 	s.gateways = clock.NewLoop(d.Clock, "gateways", mendEvery, s.syncGateways)
 	d.Identity.OnTenant(s.furnish)
+	d.Identity.OnLeave(s.leave)
 	d.Ledger.Register(ledger.Kind{Name: ledger.EIP, Table: "eip", AutoRenew: true, Expired: s.expireEIP, Remove: s.removeExpiredEIP})
 	d.Fleet.OnGateways(func(string) { s.gateways.Signal() })
 	s.register()
