@@ -1,11 +1,13 @@
 package fabric
 
 import (
+	"cmp"
 	"crypto/sha1"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 
 	"github.com/lingyun-cloud/lingyun/internal/fabric/nb"
 )
@@ -83,6 +85,23 @@ func (r *vpcRenderer) renderGroups() {
 	}
 }
 
+// renderSets gives each set its address set. Expressions about IPv4 take IPv4 alone.
+func (r *vpcRenderer) renderSets() {
+	for _, s := range r.Sets {
+		var ip4 []netip.Prefix
+		for _, p := range s.Prefixes {
+			if p.Addr().Is4() {
+				ip4 = append(ip4, p)
+			}
+		}
+		s.Prefixes = merge(ip4)
+		r.sets[s.ID] = s
+		r.add(&nb.AddressSet{UUID: rowID(r.ID, "set "+s.ID), Name: r.setName(s.ID), Addresses: prefixes(s.Prefixes), ExternalIDs: r.mark(s.ID)})
+	}
+}
+
+func (r *vpcRenderer) setName(id string) string { return symbol("set", r.ID, id) }
+
 // portGroup is what the ACLs of one side of a group share.
 type portGroup struct {
 	name, id string
@@ -154,18 +173,31 @@ func (r *vpcRenderer) renderRule(g Group, rule Rule, pg portGroup) {
 			ports = append(ports, &p)
 		}
 	}
+	named := ""
+	if rule.Set != "" {
+		set := r.sets[rule.Set].Prefixes
+		if len(set) == 0 {
+			return // nobody is meant
+		}
+		shortest := slices.MinFunc(set, func(a, b netip.Prefix) int { return cmp.Compare(a.Bits(), b.Bits()) })
+		remotes, named = []netip.Prefix{shortest}, "$"+r.setName(rule.Set)
+	}
 	for _, remote := range remotes {
 		if remote.IsValid() && !remote.Addr().Is4() {
 			continue
 		}
+		from, role := remote.Masked().String(), fmt.Sprint(remote)
+		if named != "" {
+			from, role = named, rule.Set
+		}
 		for _, p := range ports {
 			match := fmt.Sprintf("%s == @%s && %s %s $%s", port, pg.name, end, side, r.inside)
-			if remote.IsValid() && remote.Bits() > 0 {
-				match += fmt.Sprintf(" && %s == %s", end, remote.Masked())
+			if named != "" || remote.IsValid() && remote.Bits() > 0 {
+				match += fmt.Sprintf(" && %s == %s", end, from)
 			}
 			match += protocolMatch(rule.Protocol, p)
 			r.acl(pg.id, nb.ACL{
-				UUID:      rowID(rule.ID, fmt.Sprintf("acl %s %s %s %v", r.ID, g.Side, remote, p)),
+				UUID:      rowID(rule.ID, fmt.Sprintf("acl %s %s %s %v", r.ID, g.Side, role, p)),
 				Direction: direction, Priority: rulePriority(rule, remote, p), Match: match,
 				Action: action, Label: label, ExternalIDs: r.mark(rule.ID),
 			})
@@ -193,7 +225,7 @@ func protocolMatch(p Protocol, ports *PortRange) string {
 	return ""
 }
 
-func (g Group) validate(c *check, seen map[string]bool, ports map[string]bool) {
+func (g Group) validate(c *check, seen, ports, sets map[string]bool) {
 	c.id(g.ID)
 	c.that(g.Side == Inner || g.Side == Outer, "side %q of group %s", g.Side, g.ID)
 	c.unique(seen, string(g.Side)+" group", g.ID)
@@ -215,6 +247,7 @@ func (g Group) validate(c *check, seen map[string]bool, ports map[string]bool) {
 			c.that(p.First <= p.Last, "ports %d-%d of rule %s", p.First, p.Last, r.ID)
 			c.unique(seen, fmt.Sprintf("%s ports of rule %s", g.Side, r.ID), fmt.Sprint(p))
 		}
+		c.that(sets[r.Set] && (r.Set == "" || len(r.Remote) == 0), "set %q of rule %s", r.Set, r.ID)
 		for _, p := range r.Remote {
 			c.that(p.IsValid() && p == p.Masked(), "remote %s of rule %s: want a network", p, r.ID)
 			c.unique(seen, fmt.Sprintf("%s remote of rule %s", g.Side, r.ID), p.String())

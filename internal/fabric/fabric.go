@@ -48,6 +48,7 @@ type VPC struct {
 	Gateways []Gateway // at most one a segment
 	EIPs     []EIP
 	Groups   []Group // each one side of one security group, with its members in this VPC
+	Sets     []Set   // address sets that rules name
 }
 
 // Subnet is a logical switch with DHCP.
@@ -142,6 +143,12 @@ const (
 	Outer Side = "outer" // the other end is outside
 )
 
+// Set is addresses under one name, so that a change of them touches no rule.
+type Set struct {
+	ID       string // ipgroup-...
+	Prefixes []netip.Prefix
+}
+
 // Rule of a group. Evaluated by Priority, then the more specific first, DROP before ACCEPT.
 type Rule struct {
 	ID       string // sg_rule-...
@@ -149,6 +156,7 @@ type Rule struct {
 	Protocol Protocol
 	Ports    []PortRange    // destination ports; empty: all (TCP, UDP only)
 	Remote   []netip.Prefix // other end; empty: anywhere
+	Set      string         // other end: id of a Set, in place of Remote. It is as specific as its shortest prefix
 	Accept   bool
 	Priority Priority
 }

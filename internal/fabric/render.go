@@ -152,6 +152,7 @@ type vpcRenderer struct {
 	subnets  map[string]Subnet
 	ports    map[string]Port
 	gateways map[string]Gateway // by segment
+	sets     map[string]Set     // with their IPv4 prefixes alone
 	// groups by port: the port group rows that name it.
 	memberOf map[string][]reference
 	// passes is, by port, what it may send and receive beside its own address.
@@ -166,7 +167,7 @@ func renderVPC(v VPC) (*intent, error) {
 	}
 	r := &vpcRenderer{
 		VPC: v, intent: &intent{owner: v.ID, kind: kindVPC}, router: rowID(v.ID, "router"), inside: symbol("inside", v.ID),
-		subnets: map[string]Subnet{}, ports: map[string]Port{}, gateways: map[string]Gateway{}, memberOf: map[string][]reference{},
+		subnets: map[string]Subnet{}, ports: map[string]Port{}, gateways: map[string]Gateway{}, sets: map[string]Set{}, memberOf: map[string][]reference{},
 		passes: passes(v),
 	}
 	for _, s := range v.Subnets {
@@ -183,6 +184,7 @@ func renderVPC(v VPC) (*intent, error) {
 		r.segments = append(r.segments, g.SegmentID)
 	}
 	r.add(&nb.AddressSet{UUID: rowID(v.ID, "inside"), Name: r.inside, Addresses: prefixes(merge(v.insides())), ExternalIDs: r.mark(v.ID)})
+	r.renderSets()
 	r.add(&nb.LogicalRouter{UUID: r.router, Name: v.ID, ExternalIDs: r.mark(v.ID)})
 	r.renderGroups()
 	for _, s := range v.Subnets {
@@ -639,8 +641,17 @@ func (v VPC) validate() error {
 			c.unique(seen, "default egress of", e.PortID)
 		}
 	}
+	sets := map[string]bool{"": true}
+	for _, s := range v.Sets {
+		c.id(s.ID)
+		c.unique(seen, "set", s.ID)
+		for _, p := range s.Prefixes {
+			c.that(p.IsValid() && p == p.Masked(), "%s of set %s: want a network", p, s.ID)
+		}
+		sets[s.ID] = true
+	}
 	for _, g := range v.Groups {
-		g.validate(&c, seen, ports)
+		g.validate(&c, seen, ports, sets)
 	}
 	return c.err
 }

@@ -70,6 +70,15 @@ func TestGolden(t *testing.T) {
 		v.EIPs = full.EIPs[len(full.EIPs)-1:]
 	})
 	part("vpc-groups", func(v *VPC) { v.Subnets, v.Ports, v.Groups = full.Subnets, full.Ports, full.Groups })
+	part("vpc-sets", func(v *VPC) {
+		v.Subnets, v.Ports = full.Subnets, full.Ports
+		v.Sets = []Set{{ID: "ipgroup-1", Prefixes: []netip.Prefix{cidr("192.0.2.0/24"), cidr("192.0.2.7/32"), cidr("198.51.100.4/30"), cidr("2001:db8::/32")}},
+			{ID: "ipgroup-6", Prefixes: []netip.Prefix{cidr("2001:db8::/32")}}}
+		v.Groups = []Group{{ID: "sg-web", Side: Outer, Members: full.Groups[0].Members, Rules: []Rule{
+			{ID: "sg_rule-set", Ingress: true, Protocol: TCP, Ports: []PortRange{{80, 80}, {8000, 8100}}, Set: "ipgroup-1", Accept: true, Priority: High},
+			{ID: "sg_rule-v6", Ingress: true, Protocol: AnyProtocol, Set: "ipgroup-6", Accept: true, Priority: High}, // nobody
+		}}}
+	})
 	part("vpc-full", func(v *VPC) { *v = full })
 }
 

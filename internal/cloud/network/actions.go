@@ -11,7 +11,7 @@ import (
 
 // Actions of VPCs, subnets, security groups and EIPs.
 func (s *Service) Actions() []action.Action {
-	return slices.Concat(s.innerActions(), s.segmentActions(), s.addressActions(), []action.Action{
+	return slices.Concat(s.innerActions(), s.segmentActions(), s.addressActions(), s.ruleActions(), s.entryActions(), []action.Action{
 		action.Define(action.Spec{Name: "DescribeSecurityGroup", Module: "security_group", Summary: "List security groups with their rules."}, s.describeSecurityGroup),
 		action.Define(action.Spec{Name: "CreateSecurityGroup", Module: "security_group", Mutates: true, Summary: "Create a security group with its rules."}, s.createSecurityGroup),
 		action.Define(action.Spec{Name: "CreateSecurityGroupRule", Module: "security_group", Mutates: true, Summary: "Add rules to a security group."}, s.createSecurityGroupRule),

@@ -76,7 +76,7 @@ type ruleInfo struct {
 func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *describeSecurityGroupRequest) (*describeSecurityGroupResponse, error) {
 	out := &describeSecurityGroupResponse{Infos: []groupInfo{}}
 	var rows []Group
-	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows), c.Scope())
+	sel := identity.Own(s.DB.Reader().NewSelect().Model(&rows).Where("ended_at = 0"), c.Scope())
 	if q.Status != "" {
 		sel = sel.Where("state = ?", q.Status)
 	}
@@ -132,7 +132,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 			}
 			info.Rule = append(info.Rule, ruleInfo{SGID: g.ID, Remark: r.Remark, ProjectID: g.Project, ProjectName: groups[g.Project], State: g.State, CreateTime: seconds(r.CreatedAt),
 				UpdateTime: seconds(r.UpdatedAt), RuleID: r.ID, SrcIP: r.Remote, Priority: r.Priority, ProtocolType: r.Protocol, DstPort: r.Ports,
-				RuleAction: r.Action, IsIn: in, Tags: []tag.Info{}})
+				RuleAction: r.Action, IsIn: in, IPGroupID: r.ipGroup(), PortGroupID: r.portGroup(), Tags: []tag.Info{}})
 		}
 		info.RuleCount = len(info.Rule)
 		out.Infos = append(out.Infos, info)
@@ -209,32 +209,43 @@ func (s *Service) createSecurityGroupRule(ctx context.Context, c *action.Call, q
 	if err := identity.Within(ctx, s.DB.Reader(), c, q.ProjectID); err != nil {
 		return nil, err
 	}
+	err = s.changeRules(ctx, c, q.SGID, func(ctx context.Context, tx bun.Tx, g *Group) (groupChange, bool, error) {
+		used, err := s.addRules(ctx, tx, g, rules)
+		return groupChange{Group: g.ID, Rules: column(rules, func(r *ruleRow) string { return r.ID })}, used, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &createSecurityGroupRuleResponse{SGRuleID: rules[0].ID}, nil
+}
+
+// changeRules changes the rules of a group, and tells the hosts when something uses it.
+func (s *Service) changeRules(ctx context.Context, c *action.Call, id string, change func(context.Context, bun.Tx, *Group) (groupChange, bool, error)) error {
 	var operation string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		operation = ""
-		g, err := groupByID(ctx, tx, c.Scope(), q.SGID)
+		g, err := groupByID(ctx, tx, c.Scope(), id)
 		if err != nil {
 			return err
 		}
-		used, err := s.addRules(ctx, tx, g, rules)
+		was, used, err := change(ctx, tx, g)
 		if err != nil || !used {
 			return err
 		}
 		operation, err = s.update.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: g.Company, Region: g.Region, Resources: []string{g.ID},
-			Locks: []workflow.Lock{{Resource: g.ID, Exclusive: true}}},
-			groupChange{Group: g.ID, Rules: column(rules, func(r *ruleRow) string { return r.ID })})
+			Locks: []workflow.Lock{{Resource: g.ID, Exclusive: true}}}, was)
 		if busy := new(workflow.BusyError); errors.As(err, &busy) {
 			return retcode.InvalidSGState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
 		}
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if operation != "" {
 		s.Engine.Kick(operation)
-	} else if used, err := inUse(ctx, s.DB.Reader(), q.SGID); err == nil && used {
+	} else if used, err := inUse(ctx, s.DB.Reader(), id); err == nil && used {
 		s.mend.Signal() // a port took the group while the rules were written, and may have missed them
 	}
-	return &createSecurityGroupRuleResponse{SGRuleID: rules[0].ID}, nil
+	return nil
 }

@@ -594,15 +594,23 @@ func (e *EIP) request(name string) workflow.Request {
 		Locks: []workflow.Lock{{Resource: e.ID, Exclusive: true}, {Resource: e.BindID}}}
 }
 
-// forgetEIPs deletes old tombstones.
-func (s *Service) forgetEIPs(ctx context.Context) error {
+// forget deletes old tombstones, of EIPs and of security groups.
+func (s *Service) forget(ctx context.Context) error {
 	before := s.Clock.Now().Add(-tombstoneAge).UnixMicro()
-	old, err := s.DB.Reader().NewSelect().Model((*EIP)(nil)).Where("state = ? AND ended_at < ?", Released, before).Exists(ctx)
-	if err != nil || !old {
-		return err
+	for _, table := range []string{"eip", "security_group"} {
+		old, err := s.DB.Reader().NewSelect().TableExpr("?", bun.Ident(table)).Where("ended_at <> 0 AND ended_at < ?", before).Exists(ctx)
+		if err != nil {
+			return err
+		}
+		if !old {
+			continue
+		}
+		if err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+			_, err := tx.NewRaw("DELETE FROM ? WHERE ended_at <> 0 AND ended_at < ?", bun.Ident(table), before).Exec(ctx)
+			return err
+		}); err != nil {
+			return err
+		}
 	}
-	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewDelete().Model((*EIP)(nil)).Where("state = ? AND ended_at < ?", Released, before).Exec(ctx)
-		return err
-	})
+	return nil
 }

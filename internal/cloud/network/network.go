@@ -67,6 +67,7 @@ type Deps struct {
 type Service struct {
 	Deps
 	targets  map[string]Target
+	holders  map[string]Holder // of security groups, by the prefix of their ids
 	syncs    queue
 	mend     *clock.Loop // everything, now and then
 	gateways *clock.Loop // VPCs with gateways, when hosts come and go
@@ -74,6 +75,8 @@ type Service struct {
 	bind, unbind      *workflow.Workflow[eipChange]
 	bandwidth, egress *workflow.Workflow[eipTuning]
 	update            *workflow.Workflow[groupChange]
+	sides             *workflow.Workflow[sideChanges]
+	entries           *workflow.Workflow[entryChange]
 
 	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
 	makeRoute, changeRoute, removeRoute          *workflow.Workflow[edit]
@@ -82,7 +85,7 @@ type Service struct {
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.
 func New(d Deps) *Service {
-	s := &Service{Deps: d, targets: make(map[string]Target)}
+	s := &Service{Deps: d, targets: make(map[string]Target), holders: make(map[string]Holder)}
 	s.syncs.call = s.syncVPC
 	s.mend = clock.NewLoop(d.Clock, "network", mendEvery, s.reconcile)
 	s.gateways = clock.NewLoop(d.Clock, "gateways", mendEvery, s.syncGateways)

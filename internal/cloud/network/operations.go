@@ -22,10 +22,11 @@ type eipChange struct {
 	Port    string
 }
 
-// groupChange is the state of new rules of a group in use.
+// groupChange is the state of a change of the rules of a group in use.
 type groupChange struct {
-	Group string
-	Rules []string // ids of the new ones
+	Group  string
+	Rules  []string  // ids of new ones
+	Before []ruleRow `json:",omitempty"` // as they were: changed and deleted ones
 }
 
 func (s *Service) register() {
@@ -62,6 +63,8 @@ func (s *Service) register() {
 		},
 	})
 	s.registerTuning()
+	s.registerEntries()
+	s.registerSides()
 	s.update = workflow.Register(s.Engine, workflow.Definition[groupChange]{
 		Name: "sg.update",
 		Steps: []workflow.Step[groupChange]{{
@@ -71,7 +74,7 @@ func (s *Service) register() {
 			return s.settleGroup(ctx, tx, c.Group, nil)
 		},
 		Abort: func(ctx context.Context, tx bun.Tx, c *groupChange, cause error) error {
-			if err := deleteRules(ctx, tx, c); err != nil {
+			if err := restoreRules(ctx, tx, c); err != nil {
 				return err
 			}
 			return s.settleGroup(ctx, tx, c.Group, cause)
@@ -154,35 +157,58 @@ func explain(ctx context.Context, tx bun.Tx, eip string, cause error) error {
 
 // programGroup tells the fabric every VPC that uses the group, and waits for the hosts of its members.
 func (s *Service) programGroup(ctx context.Context, c *groupChange) error {
-	if err := s.syncGroup(ctx, c); err != nil {
+	return s.programSGs(ctx, one2many(c.Group))
+}
+
+// one2many is a list of one for programSGs and syncSGs, which ask late.
+func one2many(id string) func(context.Context) ([]string, error) {
+	return func(context.Context) ([]string, error) { return []string{id}, nil }
+}
+
+// programSGs is syncSGs, and waits for the hosts of the groups' members.
+func (s *Service) programSGs(ctx context.Context, groups func(context.Context) ([]string, error)) error {
+	if err := s.syncSGs(ctx, groups); err != nil {
 		return unreachable(err)
 	}
-	var hosts []string
-	if err := s.DB.Reader().NewSelect().Model((*Port)(nil)).ColumnExpr("DISTINCT host_id").
-		Where("(inner_sg = ? OR outer_sg = ?) AND kept = ?", c.Group, c.Group, false).Scan(ctx, &hosts); err != nil {
+	hosts, err := s.ofMembers(ctx, groups, "host_id")
+	if err != nil {
 		return unreachable(err)
 	}
 	return unreachable(s.WaitHosts(ctx, hosts...))
 }
 
-func (s *Service) syncGroup(ctx context.Context, c *groupChange) error {
-	var vpcs []string
-	if err := s.DB.Reader().NewSelect().Model((*Port)(nil)).ColumnExpr("DISTINCT vpc_id").
-		Where("(inner_sg = ? OR outer_sg = ?) AND kept = ?", c.Group, c.Group, false).Scan(ctx, &vpcs); err != nil {
+// syncSGs tells the fabric every VPC that uses one of the groups.
+func (s *Service) syncSGs(ctx context.Context, groups func(context.Context) ([]string, error)) error {
+	vpcs, err := s.ofMembers(ctx, groups, "vpc_id")
+	if err != nil {
 		return err
 	}
 	return s.syncAll(ctx, vpcs)
 }
 
+// ofMembers reads a column of the ports in use that have one of the groups.
+func (s *Service) ofMembers(ctx context.Context, groups func(context.Context) ([]string, error), name string) (values []string, err error) {
+	ids, err := groups(ctx)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return values, s.DB.Reader().NewSelect().Model((*Port)(nil)).ColumnExpr("DISTINCT ?", bun.Ident(name)).
+		Where("(inner_sg IN (?0) OR outer_sg IN (?0)) AND kept = ?1", bun.In(ids), false).Scan(ctx, &values)
+}
+
 func (s *Service) undoRules(ctx context.Context, c *groupChange) error {
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error { return deleteRules(ctx, tx, c) })
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error { return restoreRules(ctx, tx, c) })
 	if err != nil {
 		return err
 	}
-	return s.syncGroup(ctx, c)
+	return s.syncSGs(ctx, one2many(c.Group))
 }
 
-func deleteRules(ctx context.Context, tx bun.Tx, c *groupChange) error {
-	_, err := tx.NewDelete().Model((*ruleRow)(nil)).Where("sg_id = ? AND id IN (?)", c.Group, bun.In(c.Rules)).Exec(ctx)
+// restoreRules makes the rules what they were before the change.
+func restoreRules(ctx context.Context, tx bun.Tx, c *groupChange) error {
+	if err := deleteRules(ctx, tx, c.Group, append(column(c.Before, func(r *ruleRow) string { return r.ID }), c.Rules...)); err != nil || len(c.Before) == 0 {
+		return err
+	}
+	_, err := tx.NewInsert().Model(&c.Before).Exec(ctx)
 	return err
 }

@@ -95,6 +95,8 @@ func (f *fixture) snapshot(t *testing.T) any {
 		"pools":     "SELECT used FROM segment UNION ALL SELECT used FROM subnet WHERE ended_at = 0",
 		"quotas":    "SELECT factor, used FROM quota ORDER BY factor",
 		"groups":    "SELECT id, state FROM security_group ORDER BY id",
+		"sides":     "SELECT owner_id, CASE WHEN inner_sg LIKE 'sg-%' THEN 1 ELSE 0 END AS i, CASE WHEN outer_sg LIKE 'sg-%' THEN 1 ELSE 0 END AS o FROM port ORDER BY owner_id",
+		"entries":   "SELECT id, state, entries FROM entry_group ORDER BY id",
 		"rules":     "SELECT sg_id, protocol, ports, remote, action, priority, ingress FROM sg_rule ORDER BY created_at, id",
 	} {
 		var rows []map[string]any
@@ -467,12 +469,12 @@ func TestTombstonesAreForgotten(t *testing.T) {
 			_, err := eipByID(t.Context(), tx, action.Scope{Region: region, Company: company}, e.ID)
 			return err
 		}
-		if err := f.forgetEIPs(t.Context()); err != nil {
+		if err := f.forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f.transact(t, func(ctx context.Context, tx bun.Tx) error { return read(tx) })
 		f.Clock.Advance(tombstoneAge + time.Hour)
-		if err := f.forgetEIPs(t.Context()); err != nil {
+		if err := f.forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f.refuse(t, retcode.ResourceNotFound, func(ctx context.Context, tx bun.Tx) error { return read(tx) })
@@ -504,6 +506,60 @@ func TestEgressWorkflow(t *testing.T) {
 		}
 		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.snapshot, Start: func(t *testing.T) {
 			if _, err := f.updateDefaultGW(t.Context(), call("UpdateVMDefaultGW"), &updateDefaultGWRequest{VMID: "vm-one", EIPID: two.ID}); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	}})
+}
+
+func TestSidesWorkflow(t *testing.T) {
+	workflowtest.Run(t, workflowtest.Case{Workflow: "sg.bind", New: func(t *testing.T) *workflowtest.World {
+		f := world(t)
+		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.snapshot, Start: func(t *testing.T) {
+			if _, err := f.unbindSecurityGroup(t.Context(), call("UnBindSecurityGroup"), &unbindSecurityGroupRequest{ResourceID: "vm-one", NICType: "LAN"}); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	}})
+}
+
+func TestEntriesWorkflow(t *testing.T) {
+	workflowtest.Run(t, workflowtest.Case{Workflow: "entries.update", New: func(t *testing.T) *workflowtest.World {
+		f := world(t)
+		_, _, g := f.network(t)
+		now := f.Clock.Micros()
+		f.transact(t, func(ctx context.Context, tx bun.Tx) error {
+			if _, err := tx.NewInsert().Model(&entryGroup{ID: "ipgroup-1", Region: region, Company: company, Kind: ofAddresses, Entries: "192.0.2.0/24", State: entriesAvailable,
+				CreatedAt: now, UpdatedAt: now}).Exec(ctx); err != nil {
+				return err
+			}
+			_, err := tx.NewInsert().Model(&ruleRow{ID: "sg_rule-1", SGID: g.ID, Protocol: protoAll, Remote: "ipgroup-1", Action: "DROP", Priority: "HIGH", Ingress: true,
+				CreatedAt: now, UpdatedAt: now}).Exec(ctx)
+			return err
+		})
+		v, _, _ := f.network(t)
+		if err := f.SyncVPC(t.Context(), v.ID); err != nil {
+			t.Fatal(err)
+		}
+		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.snapshot, Start: func(t *testing.T) {
+			if _, err := f.updateIPGroup(t.Context(), call("UpdateIPGroup"), &updateIPGroupRequest{IPGroupID: "ipgroup-1", Rules: "198.51.100.0/24"}); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	}})
+}
+
+// TestDropRulesWorkflow is sg.update for rules that go: taken back, they are there again.
+func TestDropRulesWorkflow(t *testing.T) {
+	workflowtest.Run(t, workflowtest.Case{Workflow: "sg.update", New: func(t *testing.T) *workflowtest.World {
+		f := world(t)
+		_, _, g := f.network(t)
+		var ids []string
+		if err := f.DB.Reader().NewSelect().Model((*ruleRow)(nil)).Column("id").Where("sg_id = ?", g.ID).Order("created_at", "id").Limit(2).Scan(t.Context(), &ids); err != nil {
+			t.Fatal(err)
+		}
+		return &workflowtest.World{Engine: f.Engine, DB: f.DB, Snapshot: f.snapshot, Start: func(t *testing.T) {
+			if _, err := f.deleteSecurityGroupRule(t.Context(), call("DeleteSecurityGroupRule"), &deleteSecurityGroupRuleRequest{SGID: g.ID, SGRuleID: ids[0] + "," + ids[1]}); err != nil {
 				t.Fatal(err)
 			}
 		}}

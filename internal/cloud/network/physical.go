@@ -41,6 +41,9 @@ func (s *Service) createPhysicalIP(ctx context.Context, c *action.Call, q *creat
 	}
 	var e *EIP
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		if r.Project, err = identity.Project(ctx, tx, c, ""); err != nil {
+			return err
+		}
 		e, err = s.AllocateEIPTx(ctx, tx, r)
 		return err
 	})

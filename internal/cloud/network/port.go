@@ -230,6 +230,11 @@ func (s *Service) PortsOf(ctx context.Context, idb bun.IDB, owners ...string) (m
 		return nil, err
 	}
 	for _, p := range ports {
+		for _, side := range []*string{&p.InnerSG, &p.OuterSG} {
+			if *side == closed {
+				*side = ""
+			}
+		}
 		info := PortInfo{Port: p, InnerSGName: groupNames[p.InnerSG], OuterSGName: groupNames[p.OuterSG]}
 		for _, place := range places {
 			if place.ID == p.SubnetID {

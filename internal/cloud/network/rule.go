@@ -57,7 +57,7 @@ var shortcuts = map[string][]match{
 }
 
 // parseRules reads rules of the form PROTOCOL|PORT|ADDRESS|ACTION|PRIORITY|DIRECTION. Errors name the rule:
-// 4 malformed, 113 out of range or not allowed, 200 unknown IP or port group, 16000 twice.
+// 4 malformed, 113 out of range or not allowed, 16000 twice. IP and port groups are not looked up.
 func parseRules(texts []string) ([]ruleRow, error) {
 	var rows []ruleRow
 	for _, text := range texts {
@@ -116,8 +116,8 @@ func parseRule(text string) ([]ruleRow, error) {
 
 func parseMatch(text, protocol, ports string) ([]match, error) {
 	if protocol == protoTCP || protocol == protoUDP {
-		if strings.HasPrefix(ports, "portgroup-") {
-			return nil, retcode.ResourceNotFound.Errorf("rule %q: port group %s", text, ports)
+		if strings.HasPrefix(ports, portGroupPrefix) {
+			return []match{{protocol, ports}}, nil // checkReferences looks it up
 		}
 		ranges, err := parsePorts(text, ports)
 		if err != nil {
@@ -203,8 +203,8 @@ func parseRemote(text, remote string, matches []match) (string, error) {
 		return anyIPv4, nil
 	case upper == sameVPC:
 		return sameVPC, nil
-	case strings.HasPrefix(remote, "ipgroup-"):
-		return "", retcode.ResourceNotFound.Errorf("rule %q: IP group %s", text, remote)
+	case strings.HasPrefix(remote, ipGroupPrefix):
+		return remote, nil // checkReferences looks it up
 	}
 	prefix, err := netip.ParsePrefix(remote)
 	if err != nil {
@@ -241,14 +241,20 @@ func (r *ruleRow) String() string {
 	return strings.Join([]string{r.Protocol, r.Ports, r.Remote, r.Action, r.Priority, direction}, "|")
 }
 
-// fabricRule translates a rule for one side; false when it has no meaning there.
-func (r *ruleRow) fabricRule(side fabric.Side) (fabric.Rule, bool, error) {
+// fabricRule translates a rule for one side; false when it has no meaning there. groups are the IP and port
+// groups that it may name.
+func (r *ruleRow) fabricRule(side fabric.Side, groups map[string]*entryGroup) (fabric.Rule, bool, error) {
 	out := fabric.Rule{ID: r.ID, Ingress: r.Ingress, Protocol: fabric.Protocol(r.Protocol), Accept: r.Action == "ACCEPT", Priority: fabric.Priority(r.Priority)}
-	switch r.Remote {
-	case sameVPC:
+	switch {
+	case r.Remote == sameVPC:
 		if side != fabric.Inner {
 			return out, false, nil
 		}
+	case r.ipGroup() != "":
+		if groups[r.Remote] == nil {
+			return out, false, nil // deleted with its rule while this was read
+		}
+		out.Set = r.Remote
 	default:
 		prefix, err := netip.ParsePrefix(r.Remote)
 		if err != nil {
@@ -256,13 +262,24 @@ func (r *ruleRow) fabricRule(side fabric.Side) (fabric.Rule, bool, error) {
 		}
 		out.Remote = []netip.Prefix{prefix}
 	}
-	if r.Ports != "" && r.Ports != allPorts {
-		ranges, err := parsePorts(r.String(), r.Ports)
-		if err != nil {
-			return out, false, fmt.Errorf("rule %s: %w", r.ID, err)
+	ranges, err := []fabric.PortRange(nil), error(nil)
+	switch {
+	case r.portGroup() != "":
+		g := groups[r.Ports]
+		if g == nil {
+			return out, false, nil
 		}
-		out.Ports = ranges
+		// A group that lost its ports of this protocol means none of them; no list would mean all.
+		if ranges, err = portsOf(g.Entries, r.Protocol); err == nil && len(ranges) == 0 {
+			return out, false, nil
+		}
+	case r.Ports != "" && r.Ports != allPorts:
+		ranges, err = parsePorts(r.String(), r.Ports)
 	}
+	if err != nil {
+		return out, false, fmt.Errorf("rule %s: %w", r.ID, err)
+	}
+	out.Ports = ranges
 	return out, true, nil
 }
 

@@ -75,8 +75,6 @@ func TestRuleRefusals(t *testing.T) {
 		"TCP|80|any|ACCEPT|HIGH|1|sg_rule-a":   retcode.InvalidParameter,
 		"ICMP||2001:db8::/32|ACCEPT|HIGH|1":    retcode.InvalidParameter,
 		"ICMPv6||10.0.0.0/8|ACCEPT|HIGH|1":     retcode.InvalidParameter,
-		"TCP|portgroup-abc|any|ACCEPT|HIGH|1":  retcode.ResourceNotFound,
-		"TCP|80|ipgroup-abc|ACCEPT|HIGH|1":     retcode.ResourceNotFound,
 	} {
 		_, err := parseRules([]string{"ALL||any|ACCEPT|LOW|0", text})
 		if retcode.Of(err) != want || err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", text)) {
@@ -108,19 +106,19 @@ func TestRulesBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inside, ok, err := rows[0].fabricRule(fabric.Inner)
+	inside, ok, err := rows[0].fabricRule(fabric.Inner, nil)
 	if err != nil || !ok || inside.Remote != nil || !inside.Accept || !inside.Ingress || inside.Protocol != fabric.AnyProtocol {
 		t.Errorf("VPC on the inner side: %+v, %v, %v", inside, ok, err)
 	}
-	if _, ok, _ := rows[0].fabricRule(fabric.Outer); ok {
+	if _, ok, _ := rows[0].fabricRule(fabric.Outer, nil); ok {
 		t.Error("VPC means something on the outer side")
 	}
 	for _, side := range []fabric.Side{fabric.Inner, fabric.Outer} {
-		r, ok, err := rows[1].fabricRule(side)
+		r, ok, err := rows[1].fabricRule(side, nil)
 		if err != nil || !ok || r.Accept || r.Ingress || r.Priority != fabric.High || fmt.Sprint(r.Ports, r.Remote) != "[{22 22} {80 81}] [10.0.0.0/8]" {
 			t.Errorf("%s: %+v, %v, %v", side, r, ok, err)
 		}
-		if r, ok, err := rows[2].fabricRule(side); err != nil || !ok || r.Ports != nil {
+		if r, ok, err := rows[2].fabricRule(side, nil); err != nil || !ok || r.Ports != nil {
 			t.Errorf("all ports on the %s side: %+v, %v, %v", side, r, ok, err)
 		}
 	}
@@ -143,7 +141,7 @@ func FuzzRule(f *testing.F) {
 				t.Fatalf("%q became %s, which became %v, %v", text, &rows[i], again, err)
 			}
 			for _, side := range []fabric.Side{fabric.Inner, fabric.Outer} {
-				if _, _, err := rows[i].fabricRule(side); err != nil {
+				if _, _, err := rows[i].fabricRule(side, nil); err != nil {
 					t.Fatal(err)
 				}
 			}

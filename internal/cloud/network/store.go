@@ -170,6 +170,7 @@ type Group struct {
 	ReasonCode int    `bun:"reason_code"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
+	EndedAt    int64  `bun:"ended_at"`
 	Generation int64  `bun:"generation"`
 }
 

@@ -179,7 +179,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 			}
 		}
 	}
-	if v.Groups, err = loadGroups(ctx, db, groups); err != nil {
+	if v.Groups, v.Sets, err = loadGroups(ctx, db, groups); err != nil {
 		return nil, err
 	}
 	return v, s.loadEIPs(ctx, db, row.Region, v, hosts)
@@ -191,7 +191,7 @@ type groupSide struct {
 	side fabric.Side
 }
 
-func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string) ([]fabric.Group, error) {
+func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string) ([]fabric.Group, []fabric.Set, error) {
 	var ids []string
 	var sides []groupSide
 	for g := range members {
@@ -199,12 +199,16 @@ func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string)
 		sides = append(sides, g)
 	}
 	if len(ids) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	slices.SortFunc(sides, func(a, b groupSide) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.side, b.side)) })
 	var rules []ruleRow
 	if err := db.NewSelect().Model(&rules).Where("sg_id IN (?)", bun.In(uniq(ids))).Order("created_at", "id").Scan(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	sets, named, err := loadSets(ctx, db, rules)
+	if err != nil {
+		return nil, nil, err
 	}
 	var out []fabric.Group
 	for _, g := range sides {
@@ -213,9 +217,9 @@ func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string)
 			if rules[i].SGID != g.id {
 				continue
 			}
-			r, ok, err := rules[i].fabricRule(g.side)
+			r, ok, err := rules[i].fabricRule(g.side, named)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if ok {
 				group.Rules = append(group.Rules, r)
@@ -223,7 +227,7 @@ func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string)
 		}
 		out = append(out, group)
 	}
-	return out, nil
+	return out, sets, nil
 }
 
 // loadEIPs adds the EIPs in force and the gateways that they need.
@@ -406,7 +410,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 			failed = append(failed, s.Fabric.RemoveSegment(ctx, id))
 		}
 	}
-	return errors.Join(append(failed, s.forgetEIPs(ctx), s.forgetVPCs(ctx))...)
+	return errors.Join(append(failed, s.forget(ctx), s.forgetVPCs(ctx))...)
 }
 
 // syncAll syncs VPCs, a few at a time; one that fails does not hold up the others.

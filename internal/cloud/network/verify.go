@@ -32,6 +32,13 @@ func (s *Service) Verify(ctx context.Context) ([]string, error) {
 		{"port %s has several default egresses", `SELECT port_id FROM eip WHERE egress AND port_id <> '' GROUP BY port_id, ip_version HAVING COUNT(*) > 1`},
 		{"EIP %s changes and nothing works on it", `SELECT e.id FROM eip AS e WHERE e.state IN ('Allocating', 'Bounding', 'Unbounding', 'BandwidthChanging', 'Releasing')
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id IN (e.id, e.bind_id))`},
+		{"port %s has a security group that is not there", `SELECT p.id FROM port AS p WHERE EXISTS (SELECT 1 FROM security_group AS g WHERE g.id IN (p.inner_sg, p.outer_sg) AND g.ended_at <> 0)
+			OR p.inner_sg NOT IN ('', 'closed') AND NOT EXISTS (SELECT 1 FROM security_group AS g WHERE g.id = p.inner_sg)
+			OR p.outer_sg NOT IN ('', 'closed') AND NOT EXISTS (SELECT 1 FROM security_group AS g WHERE g.id = p.outer_sg)`},
+		{"rule %s names a group that is not there", `SELECT r.id FROM sg_rule AS r WHERE (r.remote LIKE 'ipgroup-%' AND NOT EXISTS (SELECT 1 FROM entry_group AS g WHERE g.id = r.remote))
+			OR (r.ports LIKE 'portgroup-%' AND NOT EXISTS (SELECT 1 FROM entry_group AS g WHERE g.id = r.ports))`},
+		{"group %s of addresses or ports changes and nothing works on it", `SELECT g.id FROM entry_group AS g WHERE g.state <> 'available'
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = g.id)`},
 		{"security group %s changes and nothing works on it", `SELECT g.id FROM security_group AS g WHERE g.state IN ('Creating', 'Updating')
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = g.id)`},
 		{"VPC %s changes and nothing works on it", `SELECT v.id FROM vpc AS v WHERE v.state IN ('Allocating', 'Terminating')
