@@ -37,6 +37,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/oauth"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/quote"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
@@ -315,6 +316,7 @@ func (c *Controller) Actions() []action.Action {
 		c.Block,
 		c.Compute,
 		c.Recycle,
+		quote.New(quote.Deps{DB: c.DB, Catalog: c.Catalog, Ledger: c.Ledger, Fleet: c.Fleet, Compute: c.Compute, Directory: c.Directory}),
 		c.Tags,
 	} {
 		all = append(all, room.Actions()...)

@@ -301,4 +301,6 @@ var detailZH = map[string]string{
 	"Allocation to sets is not offered in this region":              "本地域不提供按集群分配配额",
 	"IsDefault is for platform administrators":                      "IsDefault 仅限平台管理员使用",
 	"the tenant uses %d %s":                                         "租户已使用 %d 个 %s",
+	"Count is 1 to %d":                                              "Count 为 1 到 %d",
+	"%s has %d GB":                                                  "%s 的容量为 %d GB",
 }

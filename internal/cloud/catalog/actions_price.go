@@ -58,6 +58,20 @@ func (s *Service) scopes(ctx context.Context, region string, company int64) (all
 	return all, nil
 }
 
+// Segment finds an external segment that a tenant may use by id or name (200).
+func (s *Service) Segment(ctx context.Context, region string, company int64, name string) (Scope, error) {
+	all, err := s.scopes(ctx, region, company)
+	if err != nil {
+		return Scope{}, err
+	}
+	for _, scope := range all {
+		if scope.Kind == SegmentScope && (scope.ID == name || scope.Name == name) {
+			return scope, nil
+		}
+	}
+	return Scope{}, retcode.ResourceNotFound.Errorf("external segment %s", name)
+}
+
 type describePriceRequest struct {
 	ProductIDs []string `doc:"CPU, MEMORY, GPU, DISK, EIP"`
 	SetTypes   []string `doc:"compute or storage set types, segment ids"`

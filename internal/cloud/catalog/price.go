@@ -60,6 +60,18 @@ const (
 // ChargeTypes in the order in which they are shown.
 var ChargeTypes = []string{Dynamic, Month, Year}
 
+// CheckTerm refuses numbers of periods that are not for sale (113), and returns the number that is bought: 1 for Dynamic.
+func CheckTerm(chargeType string, quantity int) (int, error) {
+	most, ok := map[string]int{Month: 11, Year: 5}[chargeType]
+	if !ok {
+		return 1, nil
+	}
+	if quantity < 1 || quantity > most {
+		return 0, retcode.InvalidParameter.Errorf("Quantity is 1 to %d with ChargeType %s", most, chargeType)
+	}
+	return quantity, nil
+}
+
 // PriceFactor is what has a price.
 type PriceFactor string
 
