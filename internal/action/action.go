@@ -110,6 +110,7 @@ func Define[Q, R any](s Spec, h func(ctx context.Context, c *Call, q *Q) (*R, er
 	return Action{Spec: s, impl: &binding{
 		request:  request,
 		response: response,
+		check:    func(in slots) error { return request.decode(reflect.ValueOf(new(Q)).Elem(), in) },
 		call: func(ctx context.Context, c *Call, in slots) ([]byte, error) {
 			q := new(Q)
 			if err := request.decode(reflect.ValueOf(q).Elem(), in); err != nil {
@@ -132,6 +133,7 @@ func Define[Q, R any](s Spec, h func(ctx context.Context, c *Call, q *Q) (*R, er
 type binding struct {
 	request  *object
 	response *answer
+	check    func(in slots) error // what call would refuse before the handler
 	call     func(ctx context.Context, c *Call, in slots) ([]byte, error)
 }
 
@@ -206,6 +208,8 @@ type Call struct {
 	AuthMethod string // header X-Auth-Method
 	Language   string // "zh" or "en"
 	Received   time.Time
+	// Application is the approval request that the call belongs to; empty: none.
+	Application string
 	// Audited is set by whoever wrote the audit entry in the request's own transaction.
 	Audited bool
 	// Resources are added by the handler (AddResource) for the audit entry.

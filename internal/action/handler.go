@@ -36,6 +36,9 @@ type Options struct {
 	Admit func(ctx context.Context, c *Call) error
 	// Permit refuses actions that the tenant's services or the caller's roles do not grant (114); nil grants all.
 	Permit func(ctx context.Context, c *Call, spec Spec) error
+	// Approve is asked to run actions that may need an approval; it may keep the request instead, and answer with
+	// the fields of its own answer as JSON. nil runs them.
+	Approve func(ctx context.Context, c *Call, spec Spec, r Request, run func(context.Context) ([]byte, error)) ([]byte, error)
 
 	Log *slog.Logger // slog.Default when nil
 	// Metrics is where request counters are registered; nil: nowhere.
@@ -250,7 +253,15 @@ func (h *Handler) answer(r *http.Request, c *Call) (known bool, body []byte, err
 	if err := h.admit(ctx, c, a, p); err != nil {
 		return true, nil, err
 	}
-	body, err = a.impl.call(ctx, c, in)
+	run := func(ctx context.Context) ([]byte, error) { return a.impl.call(ctx, c, in) }
+	if h.o.Approve != nil && a.Approvable() {
+		if err := a.impl.check(in); err != nil {
+			return true, nil, err
+		}
+		body, err = h.o.Approve(ctx, c, a.Spec, Request{p}, run)
+		return true, body, err
+	}
+	body, err = run(ctx)
 	return true, body, err
 }
 

@@ -24,9 +24,11 @@ import (
 
 	"github.com/alexedwards/argon2id"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/approval"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/audit"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
@@ -136,6 +138,7 @@ type Controller struct {
 	Recycle   *recycle.Service
 	Tags      *tag.Service
 	OAuth     *oauth.Service
+	Approval  *approval.Service
 	// Directory knows every kind of resource.
 	Directory *resource.Directory
 
@@ -220,7 +223,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		name, _ := os.Hostname()
 		holder = fmt.Sprintf("%s/%d", name, os.Getpid())
 	}
-	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.Audit.Accepted, OnEnd: c.Audit.Ended,
+	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.accepted, OnEnd: c.Audit.Ended,
 		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
 	c.Directory = new(resource.Directory)
 	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailSettings, Roots: cfg.MailRoots})
@@ -292,12 +295,23 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		return fmt.Errorf("OAuth: %w", err)
 	}
 
+	c.Approval = approval.New(approval.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity})
+
 	actions := c.Actions()
 	c.Audit.Know(actions)
 	c.Identity.Know(actions)
-	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Auditor: c.Audit,
+	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Approve: c.Approval.Approve, Auditor: c.Audit,
 		Session: c.Identity.Session, Admit: c.Identity.Admit, Proxies: cfg.Proxies, Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
+	c.Approval.Use(c.handler)
 	return nil
+}
+
+// accepted tells the rooms that follow operations of one that was accepted, in its transaction.
+func (c *Controller) accepted(ctx context.Context, tx bun.Tx, op *workflow.Operation) error {
+	if err := c.Audit.Accepted(ctx, tx, op); err != nil {
+		return err
+	}
+	return c.Approval.Accepted(ctx, tx, op)
 }
 
 // Actions is the whole table.
@@ -318,6 +332,7 @@ func (c *Controller) Actions() []action.Action {
 		c.Recycle,
 		quote.New(quote.Deps{DB: c.DB, Catalog: c.Catalog, Ledger: c.Ledger, Fleet: c.Fleet, Compute: c.Compute, Directory: c.Directory}),
 		c.Tags,
+		c.Approval,
 	} {
 		all = append(all, room.Actions()...)
 	}

@@ -100,6 +100,14 @@ func (d *DB) Ping(ctx context.Context) error {
 
 type transactionKey struct{}
 
+type beforeCommitKey struct{}
+
+// BeforeCommit returns a context whose transactions end with f, in the transaction itself: what f writes is there
+// exactly when what the transaction wrote is. f runs again with a transaction that runs again.
+func BeforeCommit(ctx context.Context, f func(ctx context.Context, tx bun.Tx) error) context.Context {
+	return context.WithValue(ctx, beforeCommitKey{}, f)
+}
+
 // InTransaction tells whether ctx is inside Transact.
 func InTransaction(ctx context.Context) bool { return ctx.Value(transactionKey{}) != nil }
 
@@ -143,8 +151,14 @@ func (d *DB) transact(ctx context.Context, fn func(ctx context.Context, tx bun.T
 			}
 		}
 	}()
-	if err := fn(context.WithValue(ctx, transactionKey{}, true), tx); err != nil {
+	inside := context.WithValue(ctx, transactionKey{}, true)
+	if err := fn(inside, tx); err != nil {
 		return err
+	}
+	if before, ok := ctx.Value(beforeCommitKey{}).(func(context.Context, bun.Tx) error); ok {
+		if err := before(inside, tx); err != nil {
+			return err
+		}
 	}
 	done = true
 	if err := tx.Commit(); err != nil {

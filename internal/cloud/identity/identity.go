@@ -51,6 +51,8 @@ type Tenant struct {
 	Name  string
 	Email string // of the main account
 	State string // InUse, Frozen
+	// Approval: what it asks for waits for an approval, which AutoApprove gives at once.
+	Approval, AutoApprove bool
 }
 
 // Credentials of a new account, as written to admin.json and demo.json. The only time that the

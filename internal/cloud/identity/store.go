@@ -89,7 +89,7 @@ func (s *Service) tenants(ctx context.Context, ids []int64) ([]Tenant, error) {
 	var read []Tenant
 	if err := s.DB.Reader().NewSelect().TableExpr("tenant AS t").
 		Join("JOIN account AS a ON a.company = t.id AND a.id = (SELECT min(id) FROM account WHERE company = t.id)").
-		ColumnExpr("t.id, t.name, t.state, a.email").
+		ColumnExpr("t.id, t.name, t.state, a.email, t.approval, t.auto_approval AS auto_approve").
 		Where("t.id IN (?) AND t.state <> ?", bun.In(missing), deleted).Scan(ctx, &read); err != nil {
 		return nil, err
 	}
