@@ -43,6 +43,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
+	"github.com/lingyun-cloud/lingyun/internal/console"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
@@ -147,6 +148,7 @@ type Controller struct {
 	keeper    *pki.Keeper // of the certificate that agents are called with
 	revoked   pki.Revoked
 	handler   *action.Handler
+	consoles  *console.Bridge
 	endpoint  net.Listener
 	manage    net.Listener
 	given     *tls.Config // the endpoint's certificate from files; nil: none given
@@ -277,7 +279,9 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Ledger: c.Ledger})
 	c.Catalog.OnScopes(c.Network.PriceScopes)
-	c.Compute = compute.New(compute.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
+	c.consoles = console.New(hostOf(c.endpoint.Addr()))
+	c.close = append(c.close, c.consoles.Close)
+	c.Compute = compute.New(compute.Deps{Console: c.consoles, DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Permit.Register(c.Compute.PermitKinds()...)
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})

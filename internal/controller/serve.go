@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/lingyun-cloud/lingyun/internal/console"
 	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 )
@@ -66,6 +67,15 @@ func reachable(a net.Addr) string {
 	return (&net.TCPAddr{IP: ip, Port: t.Port}).String()
 }
 
+// hostOf is the address alone of a listener that can be reached from this machine.
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(reachable(a))
+	if err != nil {
+		return "127.0.0.1"
+	}
+	return host
+}
+
 // names a certificate for a listener must carry.
 func names(a net.Addr) []string {
 	all := []string{"localhost", "127.0.0.1", "::1"}
@@ -94,6 +104,7 @@ func (c *Controller) mux() http.Handler {
 	c.handler.Mount(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", c.serveReady)
+	mux.Handle("GET "+console.Path+"{ticket}", c.consoles)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
 	mux.Handle(download.Path, c.Downloads)
 	c.OAuth.Mount(mux)

@@ -344,7 +344,8 @@ func passwordDigest(s *pb.Seed) string {
 	if s.GetHashedPassword() == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(s.HashedPassword))
+	// A system that was made anew needs it again.
+	sum := sha256.Sum256([]byte(s.InstanceId + "\n" + s.HashedPassword))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -272,6 +272,9 @@ func TestGuestInside(t *testing.T) {
 		if n, err := io.Copy(f, r); err != nil || uint64(n) != done.SizeBytes || done.VirtualBytes != 128<<20 {
 			t.Fatalf("%d bytes %v: %v", n, err, done)
 		}
+		if _, err := f.Seek(0, 0); err != nil {
+			t.Fatal(err)
+		}
 		if got := fileDigest(t, f); got != done.ImageDigest {
 			t.Errorf("it has digest %s, told was %s", got, done.ImageDigest)
 		}
@@ -356,10 +359,18 @@ func (s *serial) expect(within time.Duration, texts ...string) (which int, befor
 
 // enter logs root in at the serial console; false when the guest refuses.
 func (s *serial) enter(password string) bool {
-	s.say("")
-	if which, _ := s.expect(20*time.Second, "login: "); which < 0 {
+	asked := false
+	for range 20 { // a prompt that is under way when a line comes may be lost
+		s.say("")
+		if which, _ := s.expect(3*time.Second, "login: "); which == 0 {
+			asked = true
+			break
+		}
+	}
+	if !asked {
 		return false
 	}
+	s.expect(time.Second, "login: ") // and one may come twice
 	s.say("root")
 	if which, _ := s.expect(20*time.Second, "assword: "); which < 0 {
 		return false
@@ -379,21 +390,22 @@ func (s *serial) leave() {
 func (e *engines) login(h *Host, id, password string) bool {
 	e.t.Helper()
 	s := e.serial(h, id)
-	ok := s.enter(password)
-	if ok {
-		s.leave()
-	} else {
+	defer s.c.Close()
+	for range 2 { // on a busy machine a line may get lost
+		if s.enter(password) {
+			s.leave()
+			return true
+		}
 		s.expect(10*time.Second, "login: ") // asked again
-		s.c.Close()
 	}
-	return ok
+	return false
 }
 
 // inGuest runs a command in the guest, over its serial console.
 func (e *engines) inGuest(h *Host, id, password, command string) string {
 	e.t.Helper()
 	s := e.serial(h, id)
-	if !s.enter(password) {
+	if !s.enter(password) && !s.enter(password) {
 		e.t.Fatalf("no login at the serial console of %s: %q", id, s.text.String())
 	}
 	s.say(command + "; echo DONE-$((1+1))")

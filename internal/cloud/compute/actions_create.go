@@ -267,6 +267,11 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now int64) ([]*VM, [][]block.Disk) {
 	var vms []*VM
 	var disks [][]block.Disk
+	dns, _ := parseDNS(q.DNS) // checked
+	boot := bootHD
+	if len(q.BootDevices) > 0 {
+		boot = strings.Join(q.BootDevices, ",")
+	}
 	mode := q.CPUMode
 	if mode == "custom" {
 		mode = "default"
@@ -277,7 +282,7 @@ func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now in
 			State: Initializing, Listed: true, VMType: q.VMType, SetID: p.set.ID, Arch: p.image.Arch, Placed: true,
 			ImageID: p.image.ID, ImageName: p.image.Name, OSType: p.image.OSType, OSName: p.image.OSName, UEFI: p.uefi,
 			CloudInit: p.image.CloudInit, QGA: p.image.QGA, Hotplug: p.image.Hotplug, CPUs: q.CPU, MemoryMiB: q.Memory,
-			VPCID: q.VPCID, SubnetID: q.SubnetID, LoginUser: p.login, DNS: strings.ReplaceAll(q.DNS, " ", ""), CPUMode: mode,
+			VPCID: q.VPCID, SubnetID: q.SubnetID, LoginUser: p.login, DNS: dns, BootDevices: boot, CPUMode: mode,
 			HA: q.HighAvailability, AutoRenew: q.AutoRenew == nil || *q.AutoRenew, ChargeType: q.ChargeType, Quantity: p.quantity,
 			CreatedAt: now, UpdatedAt: now, Generation: 1,
 		}

@@ -26,6 +26,12 @@ func (s *Service) vmActions() []action.Action {
 			Summary: "Reboot a running virtual machine."}, s.restartVM),
 		action.Define(action.Spec{Name: "PoweroffVMInstance", Module: "vm", Mutates: true,
 			Summary: "Cut the power of a virtual machine at once."}, s.poweroffVM),
+		action.Define(action.Spec{Name: "ResizeVMConfig", Module: "vm", Mutates: true,
+			Summary: "Give a virtual machine other CPUs and memory, a running one more."}, s.resizeVM),
+		action.Define(action.Spec{Name: "ReinstallVMInstance", Module: "vm", Mutates: true,
+			Summary: "Make the system disk of a stopped virtual machine anew from an image."}, s.reinstallVM),
+		action.Define(action.Spec{Name: "ResetVMInstancePassword", Module: "vm", Mutates: true,
+			Summary: "Change a password inside a running virtual machine."}, s.resetPassword),
 		action.Define(action.Spec{Name: "DeleteVMInstance", Module: "vm", Mutates: true,
 			Summary: "Move a virtual machine to the recycle bin."}, s.deleteVM),
 	}
@@ -75,7 +81,7 @@ func (s *Service) accept(ctx context.Context, tx bun.Tx, c *action.Call, v *VM, 
 		lock += "/power" // it cuts through the operation that holds the machine
 	}
 	locks := []workflow.Lock{{Resource: lock, Exclusive: true}}
-	columns := []string{"placed", "listed", "deleted_at", "restart_serial", "reason", "reason_code"}
+	columns := []string{"cpus", "memory_mib", "rescue_id", "placed", "listed", "deleted_at", "restart_serial", "reason", "reason_code"}
 	var more []string
 	v.because(nil)
 	if change != nil {
@@ -105,12 +111,9 @@ type startVMRequest struct {
 	action.Tenant
 }
 
-// startVM powers on. The volumes are on their host, so it is the same one again.
+// startVM powers on.
 func (s *Service) startVM(ctx context.Context, c *action.Call, q *startVMRequest) (*action.Empty, error) {
-	return nil, s.act(ctx, c, q.VMID, Start, Starting, s.flows.start, func(ctx context.Context, tx bun.Tx, v *VM, _ *job) ([]string, error) {
-		v.Placed = true
-		return nil, s.Fleet.Reserve(ctx, tx, v.HostID, computeDemand(v))
-	})
+	return nil, s.act(ctx, c, q.VMID, Start, Starting, s.flows.start, s.placeAgain)
 }
 
 type stopVMResponse struct {

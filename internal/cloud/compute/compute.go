@@ -5,6 +5,7 @@ package compute
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
+	"github.com/lingyun-cloud/lingyun/internal/console"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -35,6 +37,8 @@ type Deps struct {
 	Network  *network.Service
 	Block    *block.Service
 	Ledger   *ledger.Service
+	// Console carries the bytes of consoles; it gets its sessions here.
+	Console *console.Bridge
 	// ImportDir is where administrators put image files for ImportBaseImage; empty: the action refuses.
 	ImportDir string
 	// QemuImg is the program that inspects images; empty: qemu-img of the search path.
@@ -55,6 +59,7 @@ type Service struct {
 func New(d Deps) *Service {
 	s := &Service{Deps: d, listeners: map[string][]chan struct{}{}, unsettled: map[string]report{}}
 	s.register()
+	s.Console.Sessions = s
 	s.Fleet.OnDomain(s.onDomain)
 	s.Fleet.OnWanted(s.wanted)
 	s.Network.RegisterTarget(network.VM, target{s})
@@ -92,6 +97,9 @@ func (s *Service) sweep(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := s.sweepSessions(ctx, tx); err != nil {
+			return err
+		}
 		old := now.Add(-TombstoneKept).UnixMicro()
 		_, err := tx.NewDelete().Model((*VM)(nil)).Where("ended_at > 0 AND ended_at <= ?", old).Exec(ctx)
 		return err
@@ -109,4 +117,6 @@ func (s *Service) endFailed(ctx context.Context, tx bun.Tx, v *VM) error {
 }
 
 // Actions of virtual machines and images.
-func (s *Service) Actions() []action.Action { return append(s.vmActions(), s.imageActions()...) }
+func (s *Service) Actions() []action.Action {
+	return slices.Concat(s.vmActions(), s.settingActions(), s.discActions(), s.keyPairActions(), s.consoleActions(), s.imageActions())
+}

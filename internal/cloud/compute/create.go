@@ -4,12 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"net"
-	"net/netip"
 	"regexp"
 	"slices"
-	"strings"
-
-	"github.com/GehirnInc/crypt/sha512_crypt"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
@@ -69,16 +65,8 @@ func checkCreate(q *createVMRequest) error {
 	if len(q.UserData) > base64.StdEncoding.EncodedLen(maxUserData) {
 		return bad.Errorf("UserData is at most 1 MiB")
 	}
-	for i, d := range strings.Split(q.DNS, ",") {
-		if q.DNS == "" {
-			break
-		}
-		if _, err := netip.ParseAddr(strings.TrimSpace(d)); err != nil {
-			return retcode.InvalidParameterFormat.Errorf("DNS must be addresses, comma separated")
-		}
-		if i > 1 {
-			return bad.Errorf("DNS takes at most 2 addresses")
-		}
+	if _, err := parseDNS(q.DNS); err != nil {
+		return err
 	}
 	if q.LANMAC != "" {
 		if _, err := net.ParseMAC(q.LANMAC); err != nil {
@@ -86,13 +74,8 @@ func checkCreate(q *createVMRequest) error {
 		}
 		return bad.Errorf("LANMAC is not offered in this region")
 	}
-	for _, d := range q.BootDevices {
-		if !slices.Contains([]string{"hd", "cdrom", "network"}, d) {
-			return bad.Errorf("BootDevices must be out of hd, cdrom, network")
-		}
-		if d != "hd" {
-			return bad.Errorf("BootDevices: this region boots from hd only")
-		}
+	if err := checkBootDevices(q.BootDevices); err != nil {
+		return err
 	}
 	if q.MountDataDisk && q.DataDiskSpace == 0 && len(q.DataDisks) == 0 {
 		return bad.Errorf("MountDataDisk needs a data disk")
@@ -258,36 +241,19 @@ func (s *Service) planGuest(ctx context.Context, q *createVMRequest, p *createPl
 		return bad.Errorf("MountDataDisk is not for Windows")
 	}
 	if q.Hostname != "" {
-		longest := 63
-		if win {
-			longest = 15
-		}
-		if q.Count > 1 {
-			longest -= 3
-		}
-		if len(q.Hostname) < 2 || len(q.Hostname) > longest || !hostName.MatchString(q.Hostname) {
-			return bad.Errorf("Hostname must be 2 to %d letters, digits and inner hyphens", longest)
+		if err := checkHostname(q.Hostname, p.image.OSType, q.Count); err != nil {
+			return err
 		}
 	}
 	if q.UserData != "" {
-		raw, err := base64.StdEncoding.DecodeString(q.UserData)
+		raw, err := decodeUserData(q.UserData)
 		if err != nil {
-			return retcode.InvalidParameterFormat.Errorf("UserData must be base64")
-		}
-		if len(raw) > maxUserData {
-			return bad.Errorf("UserData is at most 1 MiB")
+			return err
 		}
 		p.userData = string(raw)
 	}
-	user := ""
-	if win {
-		user = p.login
-	}
-	if err := s.passwordRules(ctx, p.set.Region).check(q.Password, user); err != nil {
-		return err
-	}
 	var err error
-	p.hash, err = sha512_crypt.New().Generate([]byte(q.Password), nil)
+	p.hash, err = s.newPassword(ctx, p.set.Region, q.Password, p.image.OSType, p.login)
 	return err
 }
 

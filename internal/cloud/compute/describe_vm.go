@@ -171,7 +171,7 @@ type vmISOInfo struct {
 }
 
 // vmStates are all that a client may filter by, also those of actions that come later.
-var vmStates = append([]string{"Resizing", "Migrating", "Reinstalling", "WaitReinstall", "ChangeSGing"}, states...)
+var vmStates = append([]string{"Migrating", "ChangeSGing"}, states...)
 
 // sortColumns are what DescribeVMInstance sorts by; each has an index.
 var sortColumns = map[string]string{"": "created_at", "CreateTime": "created_at", "Name": "name", "ExpireTime": "expire_at"}

@@ -97,26 +97,39 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 	if err := r.NewSelect().Model(port).Column("id", "uuid", "mac").Where("id = ?", v.PortID).Scan(ctx); err != nil {
 		return nil, fmt.Errorf("port of %s: %w", v.ID, err)
 	}
+	keys, err := keysOf(ctx, r, v.ID)
+	if err != nil {
+		return nil, err
+	}
 	nic := &pb.DomainNIC{PortUuid: port.UUID, Mac: port.MAC, Mtu: uint32(s.Fleet.OverlayMTU(v.Region)), PortId: port.ID}
 	spec := &pb.DomainSpec{
 		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: []*pb.DomainNIC{nic},
 		RestartSerial: uint64(v.RestartSerial), Uefi: v.UEFI,
 		Seed: &pb.Seed{
-			InstanceId: v.ID, Hostname: v.Hostname, LoginUser: v.LoginUser, HashedPassword: string(hash),
+			InstanceId: v.instance(), SshKeys: keys, Hostname: v.Hostname, LoginUser: v.LoginUser, HashedPassword: string(hash),
 			UserData: userData, NetworkConfig: networkConfig(nic.Mac, v.DNS), MountData: sd.MountData,
 		},
 	}
+	cpus, memory := v.hotLimits()
+	spec.MaxCpus, spec.MaxMemoryMib = uint32(cpus), uint64(memory)
 	if v.CPUMode == hostPassthrough {
 		spec.CpuMode = hostPassthrough
 	}
 	for _, d := range disks[v.ID] {
-		disk := &pb.DomainDisk{VolumeId: d.ID, Target: d.Target}
-		if d.Role == block.Boot {
-			disk.BootOrder = 1
-		}
-		spec.Disks = append(spec.Disks, disk)
+		spec.Disks = append(spec.Disks, &pb.DomainDisk{VolumeId: d.ID, Target: d.Target})
+	}
+	if err := s.bootOrder(ctx, v, disks[v.ID], spec); err != nil {
+		return nil, err
 	}
 	return spec, nil
+}
+
+// instance is what a guest's cloud-init tells installations apart by: a system that was made anew sets itself up again.
+func (v *VM) instance() string {
+	if v.Installs == 0 {
+		return v.ID
+	}
+	return fmt.Sprintf("%s-%d", v.ID, v.Installs)
 }
 
 func seedContext(vm, column string) string { return "vm_seed." + column + ":" + vm }

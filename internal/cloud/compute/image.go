@@ -59,6 +59,9 @@ type Image struct {
 const (
 	BaseImage = "Base"
 	ImageUsed = "Used" // usable; older clients call it Available
+
+	formatQCOW2 = "qcow2"
+	formatISO   = "iso"
 )
 
 // imageStates are all that a client may filter by.
@@ -73,6 +76,35 @@ func (i *Image) usable() error {
 		return retcode.InvalidImageBizState.Errorf("image %s is %s", i.ID, i.State)
 	}
 	return retcode.InvalidImageState.Errorf("image %s is %s", i.ID, i.State)
+}
+
+// bootable answers the code of an image that no machine of an architecture can start from now.
+func (i *Image) bootable(arch string) error {
+	if err := i.usable(); err != nil {
+		return err
+	}
+	if i.Format == formatISO {
+		return retcode.InvalidImageFormat.Errorf("image %s is a disc: insert it with AttachISO", i.ID)
+	}
+	if i.Arch != arch {
+		return retcode.ImageArchMismatch.Errorf("image %s is for %s, not for %s", i.ID, i.Arch, arch)
+	}
+	return nil
+}
+
+// holdTx keeps a tenant's image from being deleted until the caller's transaction ends.
+func (i *Image) holdTx(ctx context.Context, tx bun.Tx) error {
+	if i.Type == BaseImage {
+		return nil // a row of many creates at once; deleting one looks for machines twice
+	}
+	r, err := tx.NewUpdate().Model((*Image)(nil)).Set("updated_at = updated_at").Where("id = ? AND state = ?", i.ID, ImageUsed).Exec(ctx)
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	return retcode.InvalidImageBizState.Errorf("image %s was deleted meanwhile", i.ID)
 }
 
 // virtualGB is the smallest system disk that holds the image.

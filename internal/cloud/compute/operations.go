@@ -33,13 +33,18 @@ type job struct {
 	EIPs []string `json:",omitempty"`
 	// DropEIPs, DropDisks: the public addresses and the data disks go to the bin with the machine.
 	DropEIPs, DropDisks bool `json:",omitempty"`
+	// OldCPUs, OldMemory (MiB): before a resize.
+	OldCPUs, OldMemory int `json:",omitempty"`
+	// Install: what the system is made anew of.
+	Install *install `json:",omitempty"`
 }
 
 // errSuperseded: a later action took the machine over (power off cuts through start, stop and restart).
 var errSuperseded = retcode.InvalidVMState.Errorf("cut short by PoweroffVMInstance")
 
 type workflows struct {
-	create, start, stop, restart, poweroff, del, terminate *workflow.Workflow[job]
+	create, start, stop, restart, poweroff, resize, reinstall, rescue, del, terminate *workflow.Workflow[job]
+	discs                                                                             *workflow.Workflow[discJob]
 }
 
 func (s *Service) register() {
@@ -73,6 +78,21 @@ func (s *Service) register() {
 			Steps:  []workflow.Step[job]{{Name: "cut power", Do: s.powerOff, Undo: s.lookAgain}},
 			Settle: s.stopped, Abort: s.goBack,
 		}),
+		resize: workflow.Register(e, workflow.Definition[job]{
+			Name:   "vm.resize",
+			Steps:  []workflow.Step[job]{{Name: "resize", Do: s.resize}},
+			Settle: s.resized, Abort: s.notResized,
+		}),
+		reinstall: s.registerReinstall(),
+		rescue: workflow.Register(e, workflow.Definition[job]{
+			Name: "vm.rescue",
+			Steps: []workflow.Step[job]{
+				{Name: "fetch", Do: s.getDiscs, Deadline: fetchTime},
+				{Name: "start", Do: s.startDomain, Undo: s.cutPower},
+			},
+			Settle: s.started, Abort: s.notRescued,
+		}),
+		discs: s.registerDiscs(),
 		del: workflow.Register(e, workflow.Definition[job]{
 			Name:   "vm.delete",
 			Steps:  []workflow.Step[job]{{Name: "remove", Do: s.moveToBin, Undo: s.keepOut}},
@@ -112,6 +132,14 @@ func (s *Service) hostFailure(ctx context.Context, v *VM, err error, failure *re
 		return workflow.Retry(retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID).Wrap(err))
 	}
 	return failure.Wrap(err)
+}
+
+// ignoreGone lets what is undone on a host that is down, or by a later operation, be.
+func ignoreGone(err error) error {
+	if errors.Is(err, fleet.ErrHostDown) || errors.Is(err, hostlink.ErrFenced) {
+		return nil
+	}
+	return err
 }
 
 func fence(generation int64) *pb.Fence { return &pb.Fence{Generation: uint64(generation)} }
@@ -209,8 +237,9 @@ func vmQuota(v *VM, disks []block.Disk) catalog.Amounts {
 	return a
 }
 
-// byItself are the actions that the cloud does without a call, when a machine expires or the bin is swept.
-var byItself = map[string]string{Stop: "StopVMInstance", Delete: "DeleteVMInstance", Terminate: "TerminateResource"}
+// byItself are the actions that the cloud does without a call, when a machine expires, the bin is swept, or a machine
+// that never stops went down.
+var byItself = map[string]string{Start: "StartVMInstance", Stop: "StopVMInstance", Delete: "DeleteVMInstance", Terminate: "TerminateResource"}
 
 // request describes an operation on a machine; c is nil for what the cloud does by itself.
 func request(c *action.Call, verb string, v *VM, locks []workflow.Lock, more ...string) workflow.Request {

@@ -21,6 +21,15 @@ func (s *Service) startDomain(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
+	if v.Installs > 0 { // making its system anew may have failed half way
+		disk, err := bootDisk(ctx, s.DB.Reader(), v.ID)
+		if err != nil {
+			return err
+		}
+		if err := s.ensureVolume(ctx, v, *disk); err != nil {
+			return err
+		}
+	}
 	if err := s.connect(ctx, v); err != nil { // its port came back from the bin
 		return err
 	}
@@ -102,7 +111,7 @@ func (s *Service) powerOff(ctx context.Context, j *job) error {
 	}
 	s.tell(v.ID) // whoever waits for the domain looks again
 	for _, op := range others {
-		if op.Workflow == "vm.create" || op.Workflow == "vm.start" || op.Workflow == "vm.stop" || op.Workflow == "vm.restart" {
+		if op.Workflow == "vm.create" || op.Workflow == "vm.start" || op.Workflow == "vm.stop" || op.Workflow == "vm.restart" || op.Workflow == "vm.rescue" {
 			if _, err := s.Engine.Wait(ctx, op.ID); err != nil {
 				return workflow.Retry(err)
 			}

@@ -110,6 +110,9 @@ func (s *Service) follow(ctx context.Context, r report) (settled bool, err error
 	case transient(v.State):
 		return false, nil
 	case v.State == Running && off(r.domain):
+		if revived, err := s.revive(ctx, v); err != nil || revived {
+			return true, err
+		}
 		return true, s.wentOff(ctx, v, r.domain)
 	case v.State == Running && r.domain.State == pb.DomainState_DOMAIN_STATE_RUNNING:
 		return true, s.guestAgent(ctx, v, r.domain.AgentConnected)
@@ -127,7 +130,7 @@ func (s *Service) follow(ctx context.Context, r report) (settled bool, err error
 // transient tells whether an operation owns the machine.
 func transient(state string) bool {
 	switch state {
-	case Initializing, Starting, Stopping, Restarting, Poweroffing, Deleting, Terminating:
+	case Initializing, Starting, Stopping, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging, Deleting, Terminating:
 		return true
 	}
 	return false
@@ -144,8 +147,11 @@ func (s *Service) wentOff(ctx context.Context, v *VM, d *pb.Domain) error {
 		}
 		now.QGAConnected = false
 		now.because(nil)
-		if d.State == pb.DomainState_DOMAIN_STATE_CRASHED {
+		switch {
+		case d.State == pb.DomainState_DOMAIN_STATE_CRASHED:
 			now.because(retcode.SystemBusy.Errorf("the guest of %s crashed", v.ID))
+		case now.HA == neverStop && now.Revived >= revivals:
+			now.because(retcode.SystemBusy.Errorf("%s went down %d times within %s", v.ID, revivals+1, reviveWithin))
 		}
 		_, err = s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "reason", "reason_code")
 		return err

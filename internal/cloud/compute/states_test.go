@@ -12,8 +12,8 @@ import (
 // of the contract for what it forbids, and 0 for the same action while it is under way.
 func TestStatesTable(t *testing.T) {
 	allowed := map[string][]string{
-		Running:    {Stop, Restart, Poweroff, Delete, Bind},
-		Stopped:    {Start, Delete, Bind},
+		Running:    {Stop, Restart, Poweroff, Delete, Bind, Resize, Use, Change},
+		Stopped:    {Start, Delete, Bind, Resize, Reinstall, MakeImage, Change, Rebuild},
 		Starting:   {Poweroff},
 		Stopping:   {Poweroff},
 		Restarting: {Poweroff},
@@ -22,7 +22,8 @@ func TestStatesTable(t *testing.T) {
 		// Half destroyed.
 		Unterminated: {Terminate},
 	}
-	underWay := map[string]string{Starting: Start, Stopping: Stop, Restarting: Restart, Poweroffing: Poweroff, Deleting: Delete, Terminating: Terminate}
+	mustBeOff := []string{Reinstall, MakeImage, Rebuild}
+	underWay := map[string]string{Resizing: Resize, WaitReinstall: Reinstall, Reinstalling: Reinstall, Starting: Start, Stopping: Stop, Restarting: Restart, Poweroffing: Poweroff, Deleting: Delete, Terminating: Terminate}
 	inBin := map[string]bool{Deleting: true, Deleted: true, Terminating: true, Unterminated: true}
 	for _, s := range states {
 		for _, v := range verbs {
@@ -42,6 +43,10 @@ func TestStatesTable(t *testing.T) {
 				want = retcode.InvalidResourceBizState
 			case inBin[s]:
 				want = retcode.InvalidVMBizState
+			case s == Imaging:
+				want = retcode.VMMakingImage
+			case s == Running && contains(mustBeOff, v):
+				want = retcode.VMNotStopped
 			}
 			if got := judge(s, v); got != want {
 				t.Errorf("%s in %s: %d, want %d", v, s, got, want)

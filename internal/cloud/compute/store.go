@@ -54,6 +54,11 @@ type VM struct {
 	ChargeType    string `bun:"charge_type"`
 	Quantity      int    `bun:"quantity"`
 	RestartSerial int64  `bun:"restart_serial"`
+	BootDevices   string `bun:"boot_devices"`
+	RescueID      string `bun:"rescue_id"`
+	Installs      int64  `bun:"installs"`
+	Revived       int64  `bun:"revived"`
+	RevivedAt     int64  `bun:"revived_at"`
 	CreatedAt     int64  `bun:"created_at"`
 	UpdatedAt     int64  `bun:"updated_at"`
 	ExpireAt      int64  `bun:"expire_at"`

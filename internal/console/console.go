@@ -1,0 +1,259 @@
+// Package console joins people to the screens and serial ports of machines: browsers over a WebSocket whose
+// address holds a ticket that works once, VNC programs over a port that is open for one connection. The bytes
+// in between go to the machine's host.
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/rfb"
+)
+
+const (
+	// Life is how long a session waits for its connection.
+	Life = 300 * time.Second
+	// Idle is how long a connected session may be silent, in both directions.
+	Idle = 300 * time.Second
+	// Path is where browsers connect: Path + ticket.
+	Path = "/console/"
+	// opening bounds the exchange of versions and passwords.
+	opening = 30 * time.Second
+)
+
+// Session is a permission to connect once.
+type Session struct {
+	ID     string
+	VM     string
+	Serial bool // else the screen, by VNC
+	// Password that a VNC program must know.
+	Password string
+}
+
+// Sessions knows them.
+type Sessions interface {
+	// Redeem takes a ticket, or a session by its id: the connection may be made, once. VNCSessionNotFound (1009),
+	// VNCSessionExpired (1010).
+	Redeem(ctx context.Context, ticket, id string) (*Session, error)
+	// Open connects to the machine.
+	Open(ctx context.Context, s *Session) (io.ReadWriteCloser, error)
+}
+
+// Bridge carries the bytes. Set Sessions before the first connection.
+type Bridge struct {
+	Sessions Sessions
+	// Host is the address on which ports for VNC programs are opened.
+	Host string
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	open   sync.WaitGroup
+}
+
+// New makes a bridge that opens ports on an address.
+func New(host string) *Bridge {
+	b := &Bridge{Host: host}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	return b
+}
+
+// Close ends every connection and waits for it.
+func (b *Bridge) Close() error {
+	b.cancel()
+	b.open.Wait()
+	return nil
+}
+
+// ServeHTTP is the WebSocket of a ticket.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if b.ctx.Err() != nil {
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+		return
+	}
+	b.open.Add(1)
+	defer b.open.Done()
+	s, err := b.Sessions.Redeem(r.Context(), r.PathValue("ticket"), "")
+	if err != nil {
+		refuse(w, r, err)
+		return
+	}
+	guest, err := b.Sessions.Open(b.ctx, s)
+	if err != nil {
+		refuse(w, r, err)
+		return
+	}
+	defer guest.Close()
+	// Pages of other sites are refused by their Origin; programs send none, and the ticket is what lets in.
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"binary"}})
+	if err != nil {
+		slog.Debug("console", "machine", s.VM, "error", err)
+		return // answered
+	}
+	c.SetReadLimit(1 << 20)
+	defer c.CloseNow()
+	client := &socket{ctx: b.ctx, c: c}
+	if err := b.join(s, client, guest); errors.Is(err, rfb.ErrPassword) {
+		c.Close(websocket.StatusPolicyViolation, "wrong password")
+		return
+	}
+	c.Close(websocket.StatusNormalClosure, "")
+}
+
+// refuse answers the code of a connection that is not made.
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	code := retcode.Of(err)
+	language := "zh"
+	if accept := r.Header.Get("Accept-Language"); len(accept) >= 2 && accept[:2] == "en" {
+		language = "en"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	status := http.StatusForbidden
+	if code != retcode.VNCSessionNotFound && code != retcode.VNCSessionExpired {
+		status = http.StatusServiceUnavailable
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"Action": "ConsoleResponse", "RetCode": int(code), "Message": code.Message(language)})
+}
+
+// Listen opens a port for one VNC program, until it connected or the session's life is over.
+func (b *Bridge) Listen(s *Session) (*net.TCPAddr, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(b.Host, "0"))
+	if err != nil {
+		return nil, err
+	}
+	b.open.Go(func() {
+		defer l.Close()
+		ctx, cancel := context.WithTimeout(b.ctx, Life)
+		defer cancel()
+		stop := context.AfterFunc(ctx, func() { l.Close() })
+		defer stop()
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			err = b.program(s, c)
+			c.Close()
+			// A wrong password, or somebody who only looks which ports are open, does not use the session up.
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+		}
+	})
+	return l.Addr().(*net.TCPAddr), nil
+}
+
+// program serves one VNC program; an error: it did not get in.
+func (b *Bridge) program(s *Session, c net.Conn) error {
+	stop := context.AfterFunc(b.ctx, func() { c.Close() })
+	defer stop()
+	_ = c.SetDeadline(time.Now().Add(opening))
+	if err := rfb.Accept(c, s.Password); err != nil {
+		return err
+	}
+	_ = c.SetDeadline(time.Time{})
+	if _, err := b.Sessions.Redeem(b.ctx, "", s.ID); err != nil {
+		return nil
+	}
+	guest, err := b.Sessions.Open(b.ctx, s)
+	if err != nil {
+		return nil
+	}
+	defer guest.Close()
+	if err := connect(guest); err != nil {
+		return nil
+	}
+	splice(c, guest)
+	return nil
+}
+
+// join lets a client in, if its machine's screen asks for a password, and carries the bytes until either side ends.
+func (b *Bridge) join(s *Session, client, guest io.ReadWriteCloser) error {
+	if !s.Serial {
+		limit := time.AfterFunc(opening, func() { client.Close(); guest.Close() })
+		err := rfb.Accept(client, s.Password)
+		if err == nil {
+			err = connect(guest)
+		}
+		limit.Stop()
+		if err != nil {
+			return err
+		}
+	}
+	splice(client, guest)
+	return nil
+}
+
+// connect opens the protocol with the guest's screen, which asks for nothing.
+func connect(guest io.ReadWriteCloser) error {
+	limit := time.AfterFunc(opening, func() { guest.Close() })
+	defer limit.Stop()
+	return rfb.Connect(guest, "")
+}
+
+// splice copies both ways until one side ends, or both are silent for too long.
+func splice(a, b io.ReadWriteCloser) {
+	idle := time.AfterFunc(Idle, func() { a.Close(); b.Close() })
+	defer idle.Stop()
+	var g sync.WaitGroup
+	way := func(to, from io.ReadWriteCloser) {
+		defer a.Close()
+		defer b.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			if n > 0 {
+				idle.Reset(Idle)
+				if _, err := to.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}
+	g.Go(func() { way(a, b) })
+	g.Go(func() { way(b, a) })
+	g.Wait()
+}
+
+// socket is a WebSocket as a connection: whatever kind of messages comes, binary ones go.
+type socket struct {
+	ctx  context.Context
+	c    *websocket.Conn
+	rest []byte
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	for len(s.rest) == 0 {
+		_, message, err := s.c.Read(s.ctx)
+		if err != nil {
+			return 0, io.EOF
+		}
+		s.rest = message
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if err := s.c.Write(s.ctx, websocket.MessageBinary, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Close ends the other side's Read at once; how the client is told is ServeHTTP's.
+func (s *socket) Close() error { return s.c.CloseNow() }
