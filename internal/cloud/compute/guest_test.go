@@ -35,13 +35,14 @@ func (w *world) size(t *testing.T, id string) string {
 
 func TestResize(t *testing.T) {
 	each(t, controllertest.Options{Hosts: 1, CPUs: 16, MemoryMiB: 32 << 10}, func(t *testing.T, w *world) {
+		stranger := w.NewTenant(t)
 		before := w.usage(t)
 		id := w.create(t, nil)
 		resize := func(cpus, memory int) p { return p{"VMID": id, "CPU": cpus, "Memory": memory} }
 		w.demo.Refuse(t, retcode.ImageNoHotplug, "ResizeVMConfig", resize(2, 4096))
 		w.demo.Refuse(t, retcode.VMSpecUnavailable, "ResizeVMConfig", resize(3, 4096))
 		w.demo.Refuse(t, retcode.VMNotFound, "ResizeVMConfig", p{"VMID": "vm-00000000000000", "CPU": 1, "Memory": 1024})
-		w.NewTenant(t).Refuse(t, retcode.VMNotFound, "ResizeVMConfig", resize(2, 4096))
+		stranger.Refuse(t, retcode.VMNotFound, "ResizeVMConfig", resize(2, 4096))
 
 		w.stop(t, id)
 		w.demo.Must(t, "ResizeVMConfig", resize(4, 8192))
@@ -89,12 +90,10 @@ func TestResizeQuota(t *testing.T) {
 	w := start(t, controllertest.Options{})
 	id := w.create(t, nil)
 	w.stop(t, id)
-	for range 7 { // 80 cores are allowed, 1 and 56 are used
+	for range 3 { // of 80 GB, 49 are used
 		w.demo.Must(t, "CreateVMInstance", w.ask(p{"CPU": 8, "Memory": 16384, "InitialState": "Stopped"}))
 	}
-	if r := w.demo.Call(t, "ResizeVMConfig", p{"VMID": id, "CPU": 64, "Memory": 131072}); r.Code != retcode.QuotaExceeded {
-		t.Errorf("answered %d %s", r.Code, r.Message)
-	}
+	w.demo.Refuse(t, retcode.QuotaExceeded, "ResizeVMConfig", p{"VMID": id, "CPU": 32, "Memory": 65536})
 }
 
 func TestResizeWorkflow(t *testing.T) {
@@ -328,4 +327,44 @@ func TestSerial(t *testing.T) {
 	if r, err := http.Get(strings.TrimSuffix(w.URL, "/api") + "/console/"); err != nil || r.StatusCode != http.StatusNotFound {
 		t.Errorf("no ticket at all: %v %v", r, err)
 	}
+}
+
+// TestNeverStop: a machine that goes down by itself is started again, but not one that somebody stopped, nor one
+// that goes down again and again.
+func TestNeverStop(t *testing.T) {
+	each(t, controllertest.Options{Hosts: 1}, func(t *testing.T, w *world) {
+		id := w.create(t, nil)
+		running := w.usage(t)
+		goOff := func() {
+			t.Helper()
+			w.simulate(t, fmt.Sprintf(`{"GuestOff": %q}`, id))
+		}
+		for range 5 {
+			goOff()
+			controllertest.Eventually(t, settle, "it is started again", func() bool {
+				return w.vm(t, id).String("State") == "Running" && w.Simulator.GuestLogin(id, "root", "Passw0rd!")
+			})
+		}
+		if now := w.usage(t); now != running {
+			t.Errorf("before: %s\nafter: %s", running, now)
+		}
+		goOff() // once too often
+		if v := w.await(t, id, "Stopped"); v.String("Reason") == "" {
+			t.Error("it is given up without a reason")
+		}
+		w.simulate(t, `{"AdvanceClock": 3600}`)
+		w.demo.Must(t, "StartVMInstance", p{"VMID": id})
+		w.await(t, id, "Running")
+		goOff()
+		controllertest.Eventually(t, settle, "later it is started again", func() bool {
+			return w.vm(t, id).String("State") == "Running" && w.Simulator.GuestLogin(id, "root", "Passw0rd!")
+		})
+		w.demo.Must(t, "UpdateVMHighAvailability", p{"VMID": id, "HighAvailability": "None"})
+		goOff()
+		w.await(t, id, "Stopped")
+		w.demo.Must(t, "UpdateVMHighAvailability", p{"VMID": id, "HighAvailability": "NeverStop"})
+		w.demo.Must(t, "StartVMInstance", p{"VMID": id})
+		w.await(t, id, "Running")
+		w.stop(t, id)
+	})
 }

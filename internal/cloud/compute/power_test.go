@@ -123,7 +123,7 @@ func TestPowerOffCutsThrough(t *testing.T) {
 // TestGuestGoesOff by itself: the machine is Stopped and its CPU and memory are free.
 func TestGuestGoesOff(t *testing.T) {
 	w := start(t, controllertest.Options{})
-	id := w.create(t, nil)
+	id := w.create(t, p{"HighAvailability": "None"})
 	w.demo.Must(t, "StopVMInstance", p{"VMID": id})
 	w.await(t, id, "Stopped")
 	stopped := w.usage(t)
