@@ -96,6 +96,8 @@ type Config struct {
 
 	// Segment is that of the first start; none without a CIDR, unless the cloud is simulated.
 	Segment Segment
+	// ImportFrom are networks that tenants may load images from although they are the cloud's own.
+	ImportFrom []netip.Prefix
 	// DNS servers that DHCP offers when a subnet names none.
 	DNS []netip.Addr
 
@@ -281,7 +283,8 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnScopes(c.Network.PriceScopes)
 	c.consoles = console.New(hostOf(c.endpoint.Addr()))
 	c.close = append(c.close, c.consoles.Close)
-	c.Compute = compute.New(compute.Deps{Console: c.consoles, DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
+	c.Compute = compute.New(compute.Deps{Console: c.consoles, Downloads: c.Downloads, Base: strings.TrimSuffix(c.URL, "/api"),
+		WorkDir: filepath.Join(cfg.Dir, "uploads"), ImportFrom: cfg.ImportFrom, DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Permit.Register(c.Compute.PermitKinds()...)
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})

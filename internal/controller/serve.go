@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
 	"github.com/lingyun-cloud/lingyun/internal/console"
 	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
@@ -105,6 +106,7 @@ func (c *Controller) mux() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", c.serveReady)
 	mux.Handle("GET "+console.Path+"{ticket}", c.consoles)
+	mux.HandleFunc("PUT "+compute.UploadPath+"{token}", c.Compute.ServeUpload)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
 	mux.Handle(download.Path, c.Downloads)
 	c.OAuth.Mount(mux)

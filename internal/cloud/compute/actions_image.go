@@ -149,9 +149,9 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 			Region: i.Region, RegionAlias: i.Region, CompanyID: i.Company, Email: emails[i.Company], ProjectID: i.Project, ProjectName: projects[i.Project],
 			ImageID: i.ID, Name: i.Name, ImageName: i.Name, ImageDescription: i.Description, ImageSize: int64(i.virtualGB()),
 			ImageType: i.Type, ImageFormat: i.Format, OSType: i.OSType, OSName: i.OSName, OSDistribution: i.OSDistribution,
-			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Reason,
+			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Why(c.Language),
 			CreateTime: seconds(i.CreatedAt), UpdateTime: seconds(i.UpdatedAt), SupportHotplug: i.Hotplug,
-			SupportCloudInit: i.CloudInit, SupportQGA: i.QGA, Remarkable: i.Type != BaseImage, Progress: 100,
+			SupportCloudInit: i.CloudInit, SupportQGA: i.QGA, Remarkable: i.Type != BaseImage, Progress: i.Progress, CanVGPU: i.CanVGPU,
 			PermissionMode: may[i.ID].Mode, VirtualSize: int64(i.virtualGB()), Tags: tags[i.ID],
 		})
 	}

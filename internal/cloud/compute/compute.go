@@ -5,6 +5,7 @@ package compute
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/console"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/download"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -39,6 +41,14 @@ type Deps struct {
 	Ledger   *ledger.Service
 	// Console carries the bytes of consoles; it gets its sessions here.
 	Console *console.Bridge
+	// Downloads makes links to images.
+	Downloads *download.Service
+	// Base is the endpoint's URL without a path: parts of images are sent there.
+	Base string
+	// WorkDir is where images that tenants bring are put together.
+	WorkDir string
+	// ImportFrom are networks that images may be loaded from although they are the cloud's own (loopback, the hosts').
+	ImportFrom []netip.Prefix
 	// ImportDir is where administrators put image files for ImportBaseImage; empty: the action refuses.
 	ImportDir string
 	// QemuImg is the program that inspects images; empty: qemu-img of the search path.
@@ -48,7 +58,9 @@ type Deps struct {
 // Service is compute.
 type Service struct {
 	Deps
-	flows workflows
+	flows  workflows
+	images imageWorkflows
+	tidy   *clock.Loop // of files that images no longer need
 
 	mu        sync.Mutex
 	listeners map[string][]chan struct{} // of operations that wait for a domain, by machine
@@ -59,6 +71,9 @@ type Service struct {
 func New(d Deps) *Service {
 	s := &Service{Deps: d, listeners: map[string][]chan struct{}{}, unsettled: map[string]report{}}
 	s.register()
+	s.images = s.registerImages()
+	s.tidy = clock.NewLoop(s.Clock, "image files", time.Hour, s.sweepUploads)
+	s.Downloads.Register(imageFile, s.sendImage)
 	s.Console.Sessions = s
 	s.Fleet.OnDomain(s.onDomain)
 	s.Fleet.OnWanted(s.wanted)
@@ -80,6 +95,8 @@ func (s *Service) Run(ctx context.Context) {
 	var g sync.WaitGroup
 	g.Go(func() { clock.NewLoop(s.Clock, "compute reports", time.Second, s.catchUp).Run(ctx) })
 	g.Go(func() { clock.NewLoop(s.Clock, "compute sweep", time.Minute, s.sweep).Run(ctx) })
+	g.Go(func() { s.tidy.Run(ctx) })
+	g.Go(func() { clock.NewLoop(s.Clock, "image sweep", 6*time.Hour, s.sweepImages).Run(ctx) })
 	g.Wait()
 }
 
@@ -118,5 +135,6 @@ func (s *Service) endFailed(ctx context.Context, tx bun.Tx, v *VM) error {
 
 // Actions of virtual machines and images.
 func (s *Service) Actions() []action.Action {
-	return slices.Concat(s.vmActions(), s.settingActions(), s.discActions(), s.keyPairActions(), s.consoleActions(), s.imageActions())
+	return slices.Concat(s.vmActions(), s.settingActions(), s.discActions(), s.keyPairActions(), s.consoleActions(), s.imageActions(),
+		s.customImageActions(), s.baseImageActions())
 }

@@ -50,33 +50,26 @@ type Image struct {
 	CloudInit      bool   `bun:"cloud_init"`
 	QGA            bool   `bun:"qga"`
 	Hotplug        bool   `bun:"hotplug"`
+	OSVersion      string `bun:"os_version"`
+	CanVGPU        bool   `bun:"can_vgpu"`
+	Progress       int    `bun:"progress"`
+	ReasonCode     int    `bun:"reason_code"`
+	SourceURL      string `bun:"source_url"`
+	DeletedAt      int64  `bun:"deleted_at"`
+	EndedAt        int64  `bun:"ended_at"`
 	CreatedAt      int64  `bun:"created_at"`
 	UpdatedAt      int64  `bun:"updated_at"`
 	Generation     int64  `bun:"generation"`
 }
 
-// Types and states of an image. Custom images and their transient states come with their actions.
+// Types and formats of an image.
 const (
-	BaseImage = "Base"
-	ImageUsed = "Used" // usable; older clients call it Available
+	BaseImage   = "Base"   // for all tenants
+	CustomImage = "Custom" // a tenant's own
 
 	formatQCOW2 = "qcow2"
 	formatISO   = "iso"
 )
-
-// imageStates are all that a client may filter by.
-var imageStates = []string{"Making", "Available", "Unavailable", ImageUsed, "Uploading", Deleting, Deleted, Terminating, Failed}
-
-// usable answers the code of an image that no machine can start from now.
-func (i *Image) usable() error {
-	switch i.State {
-	case ImageUsed:
-		return nil
-	case Deleting, Deleted, Terminating:
-		return retcode.InvalidImageBizState.Errorf("image %s is %s", i.ID, i.State)
-	}
-	return retcode.InvalidImageState.Errorf("image %s is %s", i.ID, i.State)
-}
 
 // bootable answers the code of an image that no machine of an architecture can start from now.
 func (i *Image) bootable(arch string) error {
@@ -201,7 +194,7 @@ func (s *Service) storeBase(ctx context.Context, name string, r io.Reader, virtu
 		ID: m.Region + "-image-" + name, Region: m.Region, Name: name, Description: m.Description, Type: BaseImage,
 		State: ImageUsed, Format: "qcow2", Digest: digest, SizeBytes: size, VirtualBytes: virtual, Arch: m.Arch,
 		OSType: m.OSType, OSName: m.OSName, OSDistribution: m.OSDistribution, LoginUser: m.LoginUser, UEFI: m.UEFI,
-		CloudInit: m.CloudInit, QGA: m.QGA, Hotplug: m.Hotplug, CreatedAt: now, UpdatedAt: now, Generation: 1,
+		CloudInit: m.CloudInit, QGA: m.QGA, Hotplug: m.Hotplug, Progress: 100, CreatedAt: now, UpdatedAt: now, Generation: 1,
 	}
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(i).On("CONFLICT (id) DO UPDATE").
@@ -212,7 +205,8 @@ func (s *Service) storeBase(ctx context.Context, name string, r io.Reader, virtu
 			Set("uefi = EXCLUDED.uefi").Set("cloud_init = EXCLUDED.cloud_init").Set("qga = EXCLUDED.qga").
 			Set("hotplug = EXCLUDED.hotplug").Set("updated_at = EXCLUDED.updated_at").
 			Set("generation = image.generation + 1").
-			Where("image.digest <> EXCLUDED.digest").Exec(ctx)
+			Set("state = EXCLUDED.state").Set("ended_at = 0").
+			Where("image.digest <> EXCLUDED.digest OR image.ended_at > 0").Exec(ctx)
 		return err
 	})
 	return i.ID, err
@@ -251,6 +245,48 @@ const (
 	inspectTime   = 30 * time.Second
 	inspectMemory = 1 << 30 // bytes of address space
 )
+
+// inspectAs answers the size of the disk that a file of a format holds, or 1003.
+func (s *Service) inspectAs(ctx context.Context, format, path string) (virtual int64, err error) {
+	if format != formatISO {
+		return s.inspect(ctx, path)
+	}
+	if err := checkDisc(path); err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// checkFirst refuses a file whose beginning is not that of a format (1003).
+func (s *Service) checkFirst(format, path string) error {
+	if format == formatISO {
+		return checkDisc(path)
+	}
+	return checkHeader(path)
+}
+
+// checkDisc reads whether a file is an ISO 9660 disc. Nothing else of it is looked at: it is given to guests as raw bytes.
+func checkDisc(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return retcode.InvalidParameter.Errorf("the image file cannot be read").Wrap(err)
+	}
+	defer f.Close()
+	const descriptor = 0x8001 // after its type
+	magic := make([]byte, 5)
+	if _, err := f.ReadAt(magic, descriptor); err != nil || string(magic) != "CD001" {
+		return retcode.InvalidImageFormat.Errorf("the file is no ISO 9660 disc")
+	}
+	// Hosts tell formats apart by their first bytes: a disc that begins like a disk image would be opened as one.
+	if _, err := f.ReadAt(magic[:4], 0); err != nil || string(magic[:4]) == "QFI\xfb" {
+		return retcode.InvalidImageFormat.Errorf("the file is no ISO 9660 disc alone")
+	}
+	return nil
+}
 
 // inspect answers the virtual size of a qcow2 file, or 1003. Opening a qcow2 file may open others that it
 // names, so the header is read here before any program sees the file.

@@ -13,6 +13,9 @@ func Kinds() []resource.Kind {
 		{Name: "VM", Prefix: "vm-", Service: "vm", Table: "vm", Exists: "ended_at = 0", Binned: "NOT listed", Remark: true, NotFound: retcode.VMNotFound,
 			Parts:     []resource.Part{{Table: "disk", Column: "vm_id", Where: "role = 'Boot'"}},
 			CheckName: machineName, Frozen: "state IN ('Deleting', 'Deleted', 'Failed')"},
+		{Name: "Image", Prefix: "image-", Service: "image", Table: "image", Exists: "ended_at = 0 AND type = 'Custom'", Binned: "deleted_at > 0",
+			NotFound: retcode.ImageNotFound, Frozen: "state IN ('Deleted', 'Terminating')"},
+		{Name: "KeyPair", Prefix: "keypair-", Service: "vm", Table: "keypair", Exists: "TRUE", Remark: true},
 		{Name: "Disk", Prefix: "disk-", Service: "disk", Table: "disk", Exists: "ended_at = 0", Binned: "deleted_at > 0"},
 	}
 }

@@ -207,7 +207,7 @@ func TestDeleteChooses(t *testing.T) {
 func TestHostDown(t *testing.T) {
 	w := start(t, controllertest.Options{Hosts: 1})
 	before := w.usage(t)
-	gone, kept := w.create(t, nil), w.create(t, nil)
+	gone, kept := w.create(t, nil), w.create(t, p{"HighAvailability": "None"})
 	host := w.Simulator.IDs()[0]
 	w.simulate(t, fmt.Sprintf(`{"HostDown": %q}`, host))
 	controllertest.Eventually(t, time.Minute, "the host is declared down", func() bool {
