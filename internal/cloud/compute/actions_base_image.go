@@ -2,11 +2,13 @@ package compute
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -115,9 +117,21 @@ func (s *Service) describeBaseImage(ctx context.Context, c *action.Call, q *desc
 	if err := sel.OrderExpr("created_at DESC, id").Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx); err != nil {
 		return nil, err
 	}
+	ids := make([]string, len(rows))
+	for n := range rows {
+		ids[n] = rows[n].ID
+	}
+	may, err := permit.Of(ctx, s.DB.Reader(), permit.BaseImage, ids...)
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range rows {
+		tenants := make([]string, len(may[i.ID].Tenants))
+		for n, company := range may[i.ID].Tenants {
+			tenants[n] = strconv.FormatInt(company, 10)
+		}
 		out.Infos = append(out.Infos, baseImageInfo{ImageID: i.ID, Name: i.Name, OSType: i.OSType, OSName: i.OSName, OSDistribution: i.OSDistribution,
-			SetArch: i.Arch, ImageStatus: i.State, ImageSize: int64(i.virtualGB()), PermissionMode: "all", CreateTime: seconds(i.CreatedAt)})
+			SetArch: i.Arch, ImageStatus: i.State, ImageSize: int64(i.virtualGB()), PermissionMode: may[i.ID].Mode, Permission: strings.Join(tenants, ","), CreateTime: seconds(i.CreatedAt)})
 	}
 	return out, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -106,8 +107,8 @@ func (s *Service) createImage(ctx context.Context, c *action.Call, q *createImag
 		if err := check(v, MakeImage); err != nil {
 			return err
 		}
-		if v.ExpireAt != 0 && v.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
+			return err
 		}
 		disk, err := bootDisk(ctx, tx, v.ID)
 		if err != nil {
@@ -157,7 +158,7 @@ func newImage(now int64, name, description string) (*Image, error) {
 
 // insertImage writes a custom image that is to be made, and takes its quota.
 func (s *Service) insertImage(ctx context.Context, tx bun.Tx, c *action.Call, i *Image, project string, tags []string) (err error) {
-	if i.Project, err = s.project(ctx, tx, c, project); err != nil {
+	if i.Project, err = identity.Project(ctx, tx, c, project); err != nil {
 		return err
 	}
 	if err := s.Catalog.Reserve(ctx, tx, i.Company, i.Region, catalog.Amounts{catalog.Image: 1}); err != nil {
@@ -310,9 +311,8 @@ type downloadArgs struct{ Image, Digest string }
 // imageFile is the kind of file behind links to images.
 const imageFile = "image"
 
-func (s *Service) downloadImage(_ context.Context, c *action.Call, q *imageRequestID) (*downloadResponse, error) {
-	ctx := context.Background()
-	i, err := imageByID(ctx, s.DB.Reader(), c.Region, c.Company, q.ImageID)
+func (s *Service) downloadImage(ctx context.Context, c *action.Call, q *imageRequestID) (*downloadResponse, error) {
+	i, err := imageByID(ctx, s.DB.Reader(), c.Scope(), q.ImageID)
 	if err != nil {
 		return nil, err
 	}

@@ -85,9 +85,12 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	}
 	out := &describeImageResponse{Infos: []imageInfo{}}
 	var rows []Image
-	sel, err := tag.Narrow(s.DB.Reader().NewSelect().Model(&rows).Where("region = ?", c.Region), "image.id", q.TagKeyValuePairs)
+	sel, err := tag.Narrow(s.DB.Reader().NewSelect().Model(&rows).Where("region = ? AND ended_at = 0", c.Region), "image.id", q.TagKeyValuePairs)
 	if err != nil {
 		return nil, err
+	}
+	if len(q.Statuses) == 0 {
+		sel = sel.Where("deleted_at = 0") // those in the bin only when asked for
 	}
 	if c.Company != 0 {
 		sel = permit.Narrow(sel.Where("company IN (0, ?)", c.Company), permit.BaseImage, "id", c.Company)

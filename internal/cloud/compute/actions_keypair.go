@@ -68,7 +68,7 @@ func (s *Service) createKeyPair(ctx context.Context, c *action.Call, q *createKe
 	}
 	row.PublicKey, row.Kind, row.Fingerprint = keyLine(key), key.Type(), ssh.FingerprintSHA256(key)
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if row.Project, err = s.project(ctx, tx, c, q.ProjectID); err != nil {
+		if row.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
 			return err
 		}
 		n, err := tx.NewSelect().Model((*KeyPair)(nil)).Where("region = ? AND company = ?", row.Region, row.Company).Count(ctx)
@@ -221,7 +221,7 @@ func (s *Service) changeKeys(ctx context.Context, c *action.Call, q *bindKeyPair
 	if err != nil {
 		return err
 	}
-	ids, err := s.keyPairs(ctx, s.DB.Reader(), action.Scope{Region: v.Region, Company: v.Company, Projects: c.Projects}, q.KeyPairIDs)
+	ids, err := s.keyPairs(ctx, s.DB.Reader(), v.scope(c), q.KeyPairIDs)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (s *Service) resetPassword(ctx context.Context, c *action.Call, q *resetPas
 	if err != nil {
 		return nil, err
 	}
-	hash, err := newPassword(q.Password, v.OSType, user)
+	hash, err := s.newPassword(ctx, v.Region, q.Password, v.OSType, user)
 	if err != nil {
 		return nil, err
 	}
@@ -77,11 +77,11 @@ func (v *VM) hasAgent() error {
 }
 
 // newPassword checks a password for an account (1029, 1030) and answers its crypt.
-func newPassword(password, osType, user string) (hash string, err error) {
+func (s *Service) newPassword(ctx context.Context, region, password, osType, user string) (hash string, err error) {
 	if !windows(osType) {
 		user = ""
 	}
-	if err := CheckPassword(password, user); err != nil {
+	if err := s.passwordRules(ctx, region).check(password, user); err != nil {
 		return "", err
 	}
 	return sha512_crypt.New().Generate([]byte(password), nil)

@@ -76,8 +76,8 @@ func (s *Service) usable(ctx context.Context, c *action.Call, id string) (*VM, e
 	if err := check(v, Use); err != nil {
 		return nil, err
 	}
-	if v.ExpireAt != 0 && v.ExpireAt <= s.Clock.Micros() {
-		return nil, retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+	if err := s.Ledger.Check(ctx, s.DB.Reader(), v.ID); err != nil {
+		return nil, err
 	}
 	return v, nil
 }

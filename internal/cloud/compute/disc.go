@@ -77,8 +77,8 @@ type isoRequest struct {
 }
 
 // discImage finds an image that can be inserted: 1000, 1001, 1002, 1003, 1018.
-func (s *Service) discImage(ctx context.Context, v *VM, id string) (*Image, error) {
-	image, err := imageByID(ctx, s.DB.Reader(), v.Region, v.Company, id)
+func (s *Service) discImage(ctx context.Context, c *action.Call, v *VM, id string) (*Image, error) {
+	image, err := imageByID(ctx, s.DB.Reader(), v.scope(c), id)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (s *Service) attachISO(ctx context.Context, c *action.Call, q *isoRequest) 
 	if err != nil {
 		return nil, err
 	}
-	image, err := s.discImage(ctx, v, q.ImageID)
+	image, err := s.discImage(ctx, c, v, q.ImageID)
 	if err != nil {
 		return nil, err
 	}
@@ -162,8 +162,8 @@ func (s *Service) changeDiscs(ctx context.Context, c *action.Call, id string, j 
 		if err := check(v, Change); err != nil {
 			return err
 		}
-		if v.ExpireAt != 0 && v.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
+			return err
 		}
 		j := j // the transaction may run twice
 		if err := change(ctx, tx, v, &j); err != nil {
@@ -241,7 +241,7 @@ func (s *Service) fetchDiscs(ctx context.Context, v *VM) error {
 	}
 	found := all[v.ID]
 	if v.RescueID != "" {
-		rescue, err := imageByID(ctx, s.DB.Reader(), v.Region, v.Company, v.RescueID)
+		rescue, err := anyImage(ctx, s.DB.Reader(), action.Scope{}, v.RescueID)
 		if err != nil {
 			return err
 		}
@@ -382,7 +382,7 @@ func (s *Service) enterRescue(ctx context.Context, c *action.Call, q *rescueRequ
 		}
 		id = ids[0]
 	}
-	image, err := s.discImage(ctx, v, id)
+	image, err := s.discImage(ctx, c, v, id)
 	if err != nil {
 		return nil, err
 	}

@@ -168,13 +168,7 @@ func keysOf(ctx context.Context, idb bun.IDB, vm string) (lines []string, err er
 	return lines, err
 }
 
-// scope is where a machine's own things are.
-func (v *VM) scope() action.Scope { return action.Scope{Region: v.Region, Company: v.Company} }
-
-// project finds the project group that a new resource goes to: 651.
-func (s *Service) project(_ context.Context, _ bun.Tx, _ *action.Call, id string) (string, error) {
-	if id != "" {
-		return "", retcode.ProjectNotFound.Errorf("ProjectID %s", id)
-	}
-	return "", nil
+// scope is where what is put into a machine comes from: its tenant's, as far as the caller may know of it.
+func (v *VM) scope(c *action.Call) action.Scope {
+	return action.Scope{Region: v.Region, Company: v.Company, Projects: c.Projects}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -204,6 +205,9 @@ func (s *Service) removeImage(ctx context.Context, j *imageJob) error {
 func (s *Service) imageEnded(ctx context.Context, tx bun.Tx, j *imageJob) error {
 	i, err := anyImage(ctx, tx, action.Scope{}, j.Image)
 	if err != nil || i.Generation != j.Generation {
+		return err
+	}
+	if err := permit.Forget(ctx, tx, permit.BaseImage, i.ID); err != nil {
 		return err
 	}
 	i.EndedAt = s.Clock.Micros()

@@ -42,7 +42,7 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 	if err := check(v, Reinstall); err != nil && err != errRepeat {
 		return nil, err
 	}
-	image, err := imageByID(ctx, s.DB.Reader(), v.Region, v.Company, q.ImageID)
+	image, err := imageByID(ctx, s.DB.Reader(), v.scope(c), q.ImageID)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 		in.Login = q.LoginUser
 	}
 	if q.Password != "" {
-		hash, err := newPassword(q.Password, image.OSType, in.Login)
+		hash, err := s.newPassword(ctx, v.Region, q.Password, image.OSType, in.Login)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +73,7 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 		}
 		in.UserData = s.Secret.Seal(raw, seedContext(v.ID, "user_data"))
 	}
-	if in.Keys, err = s.keyPairs(ctx, s.DB.Reader(), v.scope(), q.KeyPairIDs); err != nil {
+	if in.Keys, err = s.keyPairs(ctx, s.DB.Reader(), v.scope(c), q.KeyPairIDs); err != nil {
 		return nil, err
 	}
 	return nil, s.act(ctx, c, q.VMID, Reinstall, WaitReinstall, s.flows.reinstall, func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
@@ -121,7 +121,7 @@ func (s *Service) fetchImage(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	image, err := imageByID(ctx, s.DB.Reader(), v.Region, v.Company, j.Install.Image)
+	image, err := anyImage(ctx, s.DB.Reader(), action.Scope{}, j.Install.Image)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (s *Service) adoptImage(ctx context.Context, tx bun.Tx, j *job) error {
 	if err != nil || v.Generation != j.Generation || v.State != WaitReinstall {
 		return err
 	}
-	image, err := imageByID(ctx, tx, v.Region, v.Company, j.Install.Image)
+	image, err := anyImage(ctx, tx, action.Scope{}, j.Install.Image)
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,8 @@ func (s *Service) change(ctx context.Context, c *action.Call, id, verb string, f
 		if err := check(v, verb); err != nil {
 			return err
 		}
-		if v.ExpireAt != 0 && v.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired", v.ID)
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
+			return err
 		}
 		columns, err := f(ctx, tx, v)
 		if err != nil {

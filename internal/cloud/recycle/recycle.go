@@ -40,7 +40,7 @@ type Service struct {
 
 // New prepares the service.
 func New(d Deps) *Service {
-	return &Service{Deps: d, kinds: []kind{vms(d.Compute), disks(d.Block), eips(d.Network)}}
+	return &Service{Deps: d, kinds: []kind{vms(d.Compute), disks(d.Block), images(d.Compute), eips(d.Network)}}
 }
 
 // item is a resource in the bin. Times are unix microseconds.
@@ -81,6 +81,17 @@ func disks(s *block.Service) kind {
 		}
 		return out, n, err
 	}, s.RestoreDisk, s.DestroyDisk, s.SweepDisks}
+}
+
+func images(s *compute.Service) kind {
+	return kind{"Image", "image-", func(ctx context.Context, f resource.BinFilter, language string) ([]item, int, error) {
+		rows, n, err := s.BinnedImages(ctx, f)
+		out := make([]item, len(rows))
+		for i, r := range rows {
+			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Why(language), wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, 0}
+		}
+		return out, n, err
+	}, s.RestoreImage, s.DestroyImage, s.SweepImages}
 }
 
 func eips(s *network.Service) kind {
