@@ -15,7 +15,6 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
-	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
 // Limits of images that tenants bring.
@@ -26,7 +25,7 @@ const (
 	maxRedirects    = 5
 )
 
-// loadImage reads an image from its address, as far as it comes; a connection that breaks is begun anew.
+// loadImage reads an image from its address, once.
 func (s *Service) loadImage(ctx context.Context, j *imageJob) error {
 	i, err := anyImage(ctx, s.DB.Reader(), action.Scope{}, j.Image)
 	if err != nil {
@@ -36,7 +35,10 @@ func (s *Service) loadImage(ctx context.Context, j *imageJob) error {
 	if err != nil {
 		return err
 	}
-	path := s.workFile(i.ID)
+	path, err := s.workFile(i.ID)
+	if err != nil {
+		return err
+	}
 	defer os.Remove(path)
 	if err := s.loadFile(ctx, string(address), path, maxLoadedBytes, func(percent int) error {
 		s.showProgress(ctx, i.ID, percent)
@@ -82,12 +84,10 @@ func (s *Service) loadFile(ctx context.Context, address, path string, most int64
 		return retcode.InvalidParameter.Errorf("LoadURL leads to an address that images are not taken from").Wrap(err)
 	}
 	if err != nil {
-		return workflow.Retry(unreachable.Wrap(err))
+		return unreachable.Wrap(err) // whoever gave the address is told, and tries again
 	}
 	defer r.Body.Close()
 	switch {
-	case r.StatusCode >= 500 || r.StatusCode == http.StatusTooManyRequests:
-		return workflow.Retry(retcode.InvalidParameter.Errorf("LoadURL answers %s", r.Status))
 	case r.StatusCode != http.StatusOK:
 		return retcode.InvalidParameter.Errorf("LoadURL answers %s", r.Status)
 	case r.ContentLength > most:
@@ -111,7 +111,7 @@ func (s *Service) loadFile(ctx context.Context, address, path string, most int64
 	case errors.Is(err, errUnwanted):
 		return err
 	case err != nil:
-		return workflow.Retry(unreachable.Wrap(err))
+		return unreachable.Wrap(err)
 	case n > most:
 		return retcode.ImageTooLarge.Errorf("the file has more than %d bytes", most)
 	}

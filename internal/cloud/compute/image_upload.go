@@ -71,7 +71,9 @@ func (s *Service) partFile(id string, number int) string {
 }
 
 // workFile is where an image's file is put together.
-func (s *Service) workFile(image string) string { return filepath.Join(s.WorkDir, image+".part") }
+func (s *Service) workFile(image string) (string, error) {
+	return filepath.Join(s.WorkDir, image+".part"), os.MkdirAll(s.WorkDir, 0o700)
+}
 
 // uploadOf finds an open upload of an image in the scope: 1000, 200, 1002.
 func (s *Service) uploadOf(ctx context.Context, idb bun.IDB, scope action.Scope, imageID, uploadID string) (*Image, *upload, error) {
@@ -83,11 +85,14 @@ func (s *Service) uploadOf(ctx context.Context, idb bun.IDB, scope action.Scope,
 	if err != nil {
 		return nil, nil, err
 	}
+	if i.State != ImageUploading {
+		return nil, nil, retcode.InvalidImageState.Errorf("image %s takes no parts any more", i.ID)
+	}
 	if len(rows) == 0 {
 		return nil, nil, retcode.ResourceNotFound.Errorf("UploadID %s", uploadID)
 	}
 	u := &rows[0]
-	if i.State != ImageUploading || u.Closed || u.ExpireAt <= s.Clock.Micros() {
+	if u.Closed || u.ExpireAt <= s.Clock.Micros() {
 		return nil, nil, retcode.InvalidImageState.Errorf("image %s takes no parts any more", i.ID)
 	}
 	return i, u, nil
@@ -398,7 +403,10 @@ func (s *Service) joinParts(ctx context.Context, j *imageJob) error {
 	if err != nil {
 		return err
 	}
-	path := s.workFile(i.ID)
+	path, err := s.workFile(i.ID)
+	if err != nil {
+		return err
+	}
 	defer os.Remove(path)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -415,6 +423,11 @@ func (s *Service) joinParts(ctx context.Context, j *imageJob) error {
 		s.showProgress(ctx, i.ID, 99*(n+1)/len(rows))
 	}
 	return s.takeFile(ctx, i, path, j)
+}
+
+// dropParts removes the files of parts that were joined.
+func (s *Service) dropParts(_ context.Context, j *imageJob) error {
+	return os.RemoveAll(s.uploadDir(j.Upload))
 }
 
 func appendFile(to io.Writer, path string, size int64) error {
@@ -440,6 +453,7 @@ func (s *Service) abortUpload(ctx context.Context, c *action.Call, q *uploadRequ
 	})
 	if err == nil {
 		c.AddResource(q.ImageID)
+		s.tidy.Signal()
 	}
 	return nil, err
 }
@@ -465,7 +479,6 @@ func (s *Service) dropUpload(ctx context.Context, tx bun.Tx, id string) error {
 			return err
 		}
 	}
-	s.tidy.Signal()
 	return nil
 }
 

@@ -60,8 +60,11 @@ func (s *Service) registerImages() imageWorkflows {
 			Settle: s.imageReady, Abort: s.imageFailed,
 		}),
 		join: workflow.Register(e, workflow.Definition[imageJob]{
-			Name:   "image.join",
-			Steps:  []workflow.Step[imageJob]{{Name: "join", Do: s.joinParts, Deadline: joinTime}},
+			Name: "image.join",
+			Steps: []workflow.Step[imageJob]{
+				{Name: "join", Do: s.joinParts, Deadline: joinTime},
+				{Name: "tidy", Do: s.dropParts},
+			},
 			Settle: s.imageReady, Abort: s.imageFailed,
 		}),
 		terminate: workflow.Register(e, workflow.Definition[imageJob]{
