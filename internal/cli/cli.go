@@ -29,7 +29,7 @@ type settings struct {
 // Commands returns the client's subcommands.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		vmCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), sgCommand(),
+		vmCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
 		recycleCommand(), logCommand(), regionCommand(), loginCommand(), callCommand(),
 	}
 }

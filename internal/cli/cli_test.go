@@ -295,3 +295,41 @@ func TestWaitingOutlivesTheController(t *testing.T) {
 		t.Errorf("%v\n%s%s", err, out, progress)
 	}
 }
+
+// TestEdge runs the commands about segments, groups and addresses.
+func TestEdge(t *testing.T) {
+	dir := t.TempDir()
+	controllertest.Start(t, controllertest.Options{Dir: dir})
+	m := open(t)
+	m.must("login", "--file", filepath.Join(dir, "demo.json"))
+	m.must("login", "--profile", "admin", "--file", filepath.Join(dir, "admin.json"))
+	m.must("--profile", "admin", "segment", "create", "lan", "203.0.113.0/24", "--device", "ext2", "--vlan", "7", "--range", "203.0.113.10-203.0.113.20", "--routing", "Specified")
+	m.must("--profile", "admin", "segment", "route", "lan", "192.0.2.0/24", "203.0.113.1")
+	if out := m.must("segment", "routes", "lan"); !strings.Contains(out, "192.0.2.0/24") {
+		t.Error(out)
+	}
+	if out := m.must("--profile", "admin", "segment", "update", "lan", "--range", "203.0.113.10-203.0.113.30", "--bandwidth", "100"); !strings.Contains(out, "203.0.113.10-203.0.113.30") {
+		t.Error(out)
+	}
+	m.must("eip", "allocate", "--segment", "lan", "--bandwidth", "5", "--name", "address")
+	if out := m.must("eip", "bandwidth", "address", "6"); !strings.Contains(out, "6 Mbps") {
+		t.Error(out)
+	}
+	m.must("ipgroup", "create", "office", "192.0.2.7", "198.51.100.0/24")
+	group := m.list("ipgroup", "list")[0]["IPGroupID"].(string)
+	m.must("portgroup", "create", "web", "TCP:80", "TCP:443")
+	ports := m.list("portgroup", "list")[0]["PortGroupID"].(string)
+	m.must("sg", "create", "front", "--rule", "TCP|"+ports+"|"+group+"|ACCEPT|HIGH|1")
+	rule := m.list("sg", "list")[1]["Rule"].([]any)[0].(map[string]any)["RuleID"].(string)
+	m.must("ipgroup", "update", "office", "192.0.2.8")
+	if out := m.must("sg", "set-rule", "front", rule, "TCP|22|any|DROP|LOW|1"); !strings.Contains(out, "DROP") {
+		t.Error(out)
+	}
+	m.must("ipgroup", "delete", "office")
+	m.must("sg", "resources", "front")
+	m.must("sg", "delete-rule", "front", rule)
+	m.must("sg", "delete", "front")
+	m.must("eip", "release", "address", "--destroy")
+	m.must("--profile", "admin", "segment", "permit", "lan", "--mode", "whitelist")
+	m.must("--profile", "admin", "segment", "delete", "lan")
+}

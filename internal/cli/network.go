@@ -102,7 +102,9 @@ func sgCommand() *cobra.Command {
 		}
 		return s.show(o.list("Rule"), ruleColumns)
 	}))
-	return group("sg", "Security groups", groups.listCommand(), show, create, add)
+	return group("sg", "Security groups", groups.listCommand(), show, create, add, sgSetRuleCommand(form), sgDropRuleCommand(), sgResourcesCommand(),
+		sgSideCommand("bind SG RESOURCE...", "Give it to a side of machines or NICs", "BindSecurityGroup"),
+		sgSideCommand("unbind SG RESOURCE...", "Take it from a side of machines or NICs", "UnBindSecurityGroup"), sgDeleteCommand())
 }
 
 func regionCommand() *cobra.Command {

@@ -32,6 +32,7 @@ type fixture struct {
 	memory *fabric.Memory
 	hosts  *hosts
 	hooks  []identity.TenantHook
+	tb     testing.TB
 }
 
 // hosts stands for the fleet: hosts and which of them are down.
@@ -75,7 +76,7 @@ func newFixture(t testing.TB, db *database.DB) *fixture {
 	t.Helper()
 	ctx := context.Background()
 	now := clock.New()
-	f := &fixture{memory: fabric.NewMemory(), hosts: &hosts{down: map[string]bool{}, gateways: []string{"a", "b", "c"}}}
+	f := &fixture{tb: t, memory: fabric.NewMemory(), hosts: &hosts{down: map[string]bool{}, gateways: []string{"a", "b", "c"}}}
 	offers := catalog.New(catalog.Deps{DB: db, Clock: now})
 	money := ledger.New(ledger.Deps{DB: db, Clock: now, Catalog: offers})
 	f.hooks = append(f.hooks, offers.Furnish, money.Furnish)

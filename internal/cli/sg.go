@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// settleGroup waits until a group's rules are in force and shows them.
+func settleGroup(ctx context.Context, s *session, id string) error {
+	o, err := groups.settle(ctx, s, id, []string{"Creating", "Updating"}, "Available")
+	if err != nil {
+		return err
+	}
+	if s.output == "json" {
+		return s.json(o)
+	}
+	return s.show(o.list("Rule"), ruleColumns)
+}
+
+func sgSetRuleCommand(form string) *cobra.Command {
+	return groups.on(command("set-rule SG RULE-ID RULE", "Replace a rule: "+form, cobra.ExactArgs(3), func(ctx context.Context, s *session, args []string) error {
+		o, err := groups.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		if _, err := s.Call(ctx, "UpdateSecurityGroupRule", Params{"SGID": o.text("SGID"), "Rules": []string{args[2] + "|" + args[1]}}, nil); err != nil {
+			return err
+		}
+		return settleGroup(ctx, s, o.text("SGID"))
+	}))
+}
+
+func sgDropRuleCommand() *cobra.Command {
+	return groups.on(command("delete-rule SG RULE-ID...", "Delete rules", cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
+		o, err := groups.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		if _, err := s.Call(ctx, "DeleteSecurityGroupRule", Params{"SGID": o.text("SGID"), "SGRuleID": strings.Join(args[1:], ",")}, nil); err != nil {
+			return err
+		}
+		return settleGroup(ctx, s, o.text("SGID"))
+	}))
+}
+
+func sgResourcesCommand() *cobra.Command {
+	return groups.on(command("resources SG", "List what has it", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		o, err := groups.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		all, err := s.list(ctx, "DescribeSecurityGroupResource", Params{"SGID": o.text("SGID")})
+		if err != nil {
+			return err
+		}
+		return s.show(all, []column{plain("Resource", "ResourceID"), plain("Type", "ResourceType"), plain("Name", "Name"), plain("Side", "NICType")})
+	}))
+}
+
+// sgSideCommand binds or unbinds.
+func sgSideCommand(use, short, action string) *cobra.Command {
+	var inner bool
+	cmd := groups.on(command(use, short, cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
+		o, err := groups.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		var ids []string
+		for _, ref := range args[1:] {
+			if !strings.HasPrefix(ref, "nic-") {
+				vm, err := vms.find(ctx, s, ref)
+				if err != nil {
+					return err
+				}
+				ref = vm.text("VMID")
+			}
+			ids = append(ids, ref)
+		}
+		side := "WAN"
+		if inner {
+			side = "LAN"
+		}
+		_, err = s.Call(ctx, action, Params{"SGID": o.text("SGID"), "ResourceID": strings.Join(ids, ","), "NICType": side}, nil)
+		return err
+	}))
+	cmd.Flags().BoolVar(&inner, "inner", false, "the inner side, not the outer one")
+	return cmd
+}
+
+func sgDeleteCommand() *cobra.Command {
+	return groups.on(command("delete SG...", "Delete those that nothing has", cobra.MinimumNArgs(1), func(ctx context.Context, s *session, args []string) error {
+		return each(args, func(ref string) error {
+			o, err := groups.find(ctx, s, ref)
+			if err != nil {
+				return err
+			}
+			_, err = s.Call(ctx, "DeleteSecurityGroup", Params{"SGID": o.text("SGID")}, nil)
+			return err
+		})
+	}))
+}
