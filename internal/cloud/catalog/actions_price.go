@@ -18,8 +18,8 @@ import (
 func (s *Service) priceActions() []action.Action {
 	return []action.Action{
 		action.Define(action.Spec{Name: "DescribePrice", Module: "billing", Summary: "List prices by product, set type and charge type."}, s.describePrice),
-		action.Define(action.Spec{Name: "UpdatePrice", Module: "billing", Admin: true, Mutates: true, Summary: "Set the price of a product."}, s.updatePrice),
-		action.Define(action.Spec{Name: "UpdateDiscount", Module: "billing", Admin: true, Mutates: true,
+		action.Define(action.Spec{Name: "UpdatePrice", Module: "billing", System: true, Admin: true, Mutates: true, Summary: "Set the price of a product."}, s.updatePrice),
+		action.Define(action.Spec{Name: "UpdateDiscount", Module: "billing", System: true, Admin: true, Mutates: true,
 			Summary: "Set the discount of a tenant for a product."}, s.updateDiscount),
 		action.Define(action.Spec{Name: "DescribeDiscount", Module: "billing", Extension: true, Summary: "List the discounts of a tenant."}, s.describeDiscount),
 	}

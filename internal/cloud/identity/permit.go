@@ -47,7 +47,9 @@ func (s *Service) Permit(ctx context.Context, c *action.Call, spec action.Spec) 
 // not cover it.
 func wide(s action.Spec) bool {
 	switch s.Module {
-	case "account", "tenant", "approval", "config", "license":
+	case "config":
+		return s.Mutates
+	case "account", "tenant", "approval", "license":
 		return !slices.Contains([]string{"ListProjects", "GetProject", "MoveProjectResource", "DescribeProduct", "ListProductResources", "DescribeApplication",
 			"DescribeApplicationNode"}, s.Name)
 	case "billing":
