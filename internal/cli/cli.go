@@ -30,7 +30,7 @@ type settings struct {
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		vmCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
-		recycleCommand(), logCommand(), regionCommand(), loginCommand(), callCommand(),
+		recycleCommand(), logCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
 	}
 }
 

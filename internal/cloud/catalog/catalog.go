@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
@@ -40,9 +41,13 @@ type Service struct {
 	capacity     func(ctx context.Context, region string) (Capacity, error)
 	scopeSources []func(ctx context.Context, region string, company int64) ([]Scope, error)
 	checkTenant  func(ctx context.Context, company int64) error
+	nodes        func(ctx context.Context) ([]Node, error)
 
 	mu      sync.Mutex
 	regions map[string]bool // known to exist; a region is never removed
+	// licensed is what licences were read at licensedAt; nil: none yet, or they changed.
+	licensed   map[string]licenceRow
+	licensedAt time.Time
 }
 
 // New prepares the service.
@@ -60,7 +65,7 @@ func (s *Service) Actions() []action.Action {
 	return slices.Concat([]action.Action{
 		action.Define(action.Spec{Name: "DescribeRegion", Module: "common", Personal: true, Summary: "List regions with their capacity figures.",
 			Region: action.RegionNone}, s.describeRegion),
-	}, s.configActions(), s.quotaActions(), s.specActions(), s.priceActions())
+	}, s.licenceActions(), s.configActions(), s.quotaActions(), s.specActions(), s.priceActions())
 }
 
 // cut takes the page out of all rows.

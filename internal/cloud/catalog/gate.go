@@ -23,8 +23,14 @@ func begins(name string, words ...string) bool {
 }
 
 // Permit is the catalogue's part of the permission check, for every product alike: DeletionProtected (209) for tenants'
-// deletions while the configuration forbids them.
+// deletions while the configuration forbids them, RegionNotActivated (400) and RegionActivationExpired (404) for what makes or enlarges
+// something in a region without a licence.
 func (s *Service) Permit(ctx context.Context, c *action.Call, spec action.Spec) error {
+	if grows(spec) && c.Region != "" {
+		if err := s.activated(ctx, c.Region); err != nil {
+			return err
+		}
+	}
 	if deletes(spec) && !c.Caller.Admin && !s.Config.DeletionAllowed(ctx, c.Region) {
 		return retcode.DeletionProtected.Errorf("%s is switched off in the platform's configuration", spec.Name)
 	}

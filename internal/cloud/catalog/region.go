@@ -12,9 +12,6 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
-// licensed is the state of a region whose licence holds; the default licence has no end.
-const licensed = "LICENSED"
-
 // Region is that part of action.Gate: 113 for an unknown region.
 func (s *Service) Region(ctx context.Context, c *action.Call) error {
 	s.Config.Refresh(ctx)
@@ -37,19 +34,13 @@ func (s *Service) Region(ctx context.Context, c *action.Call) error {
 	return nil
 }
 
-// Regions lists the ids of all regions.
-func (s *Service) Regions(ctx context.Context) (ids []string, err error) {
-	err = s.DB.Reader().NewRaw(`SELECT id FROM region ORDER BY id`).Scan(ctx, &ids)
-	return ids, err
-}
-
 // Bootstrap makes the default region when there is none, and the quotas that are new in this version.
 func (s *Service) Bootstrap(ctx context.Context, endpoint string) error {
 	if err := s.identify(ctx); err != nil {
 		return err
 	}
 	now := s.Clock.Micros()
-	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(&region{ID: DefaultRegion, Alias: "China", Endpoint: endpoint, CreatedAt: now, UpdatedAt: now}).
 			On("CONFLICT (id) DO NOTHING").Exec(ctx)
 		if err != nil {
@@ -57,6 +48,10 @@ func (s *Service) Bootstrap(ctx context.Context, endpoint string) error {
 		}
 		return s.openQuotas(ctx, tx)
 	})
+	if err != nil {
+		return err
+	}
+	return s.openIssuer(ctx)
 }
 
 // systemSetting remembers the identity of this installation.
@@ -125,7 +120,12 @@ func (s *Service) describeRegion(ctx context.Context, c *action.Call, q *describ
 	}
 	for _, row := range rows {
 		info := regionInfo{Region: row.ID, RegionAlias: row.Alias, EndPoints: row.Endpoint, City: row.City, Address: row.Address,
-			Remark: row.Remark, CreateTime: row.CreatedAt / 1e6, UpdateTime: row.UpdatedAt / 1e6, State: licensed}
+			Remark: row.Remark, CreateTime: row.CreatedAt / 1e6, UpdateTime: row.UpdatedAt / 1e6}
+		state, licence, err := s.licenceState(ctx, row.ID)
+		if err != nil {
+			return nil, err
+		}
+		info.State, info.ExpireTime = state, licence.EndsAt/1e6
 		if c.Caller.Admin && s.capacity != nil {
 			f, err := s.capacity(ctx, row.ID)
 			if err != nil {

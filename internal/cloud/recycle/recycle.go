@@ -122,7 +122,7 @@ func (s *Service) Run(ctx context.Context) {
 }
 
 func (s *Service) sweep(ctx context.Context) error {
-	regions, err := s.Catalog.Regions(ctx)
+	regions, err := s.Catalog.RegionIDs(ctx)
 	failed := []error{err}
 	for _, region := range regions {
 		if !s.Catalog.Config.RecycleAutoDestroy(ctx, region) {
