@@ -25,12 +25,14 @@ var checks = []struct{ text, query string }{
 			UNION ALL SELECT company, region, 'EIP', COUNT(*) FROM eip WHERE deleted_at = 0 AND ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'VPC', COUNT(*) FROM vpc WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'SUBNET', COUNT(*) FROM subnet WHERE ended_at = 0 GROUP BY company, region
+			UNION ALL SELECT company, region, 'NIC', COUNT(*) FROM nic WHERE ended_at = 0 GROUP BY company, region
+			UNION ALL SELECT company, region, 'VIP', COUNT(*) FROM vip WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'SECURITY_GROUP', COUNT(*) FROM security_group GROUP BY company, region
 		), sums AS (
 			SELECT company, region, factor, SUM(n) AS n, SUM(used) AS used FROM (
 				SELECT company, region, factor, n, 0 AS used FROM held
 				UNION ALL SELECT company, region, factor, 0, used FROM quota WHERE factor IN
-					('VM', 'CPU', 'MEMORY', 'DISK_SPACE', 'DISK', 'EIP', 'VPC', 'SUBNET', 'SECURITY_GROUP')
+					('VM', 'CPU', 'MEMORY', 'DISK_SPACE', 'DISK', 'EIP', 'VPC', 'SUBNET', 'NIC', 'VIP', 'SECURITY_GROUP')
 			) AS both_sides GROUP BY company, region, factor
 		)
 		SELECT 'tenant ' || CAST(company AS TEXT) || ' in ' || region || ' uses ' || CAST(n AS TEXT) || ' ' || factor || ', counted ' || CAST(used AS TEXT)
@@ -70,7 +72,8 @@ var checks = []struct{ text, query string }{
 		SELECT resource_id FROM charge AS c JOIN (SELECT id, expire_at FROM vm UNION ALL SELECT id, expire_at FROM disk UNION ALL SELECT id, expire_at FROM eip) AS p
 			ON p.id = c.resource_id WHERE c.ends_at <> p.expire_at ORDER BY resource_id`},
 	{"port %s is without its machine", `
-		SELECT id FROM port WHERE NOT EXISTS (SELECT 1 FROM vm WHERE vm.port_id = port.id AND vm.ended_at = 0) ORDER BY id`},
+		SELECT id FROM port WHERE owner_kind = 'VM' AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.ended_at = 0 AND (vm.port_id = port.id
+			OR vm.id = port.owner_id AND EXISTS (SELECT 1 FROM nic WHERE nic.id = port.id AND nic.bind_id = vm.id))) ORDER BY id`},
 	{"lock on %s is held by no open operation", `
 		SELECT l.resource_id FROM operation_lock AS l WHERE NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.id = l.operation_id AND o.ended_at = 0) ORDER BY l.resource_id`},
 	{"lock on %s counts wrongly", `

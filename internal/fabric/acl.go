@@ -147,16 +147,35 @@ func (r *vpcRenderer) dhcpServers() string {
 }
 
 func (r *vpcRenderer) renderRule(g Group, rule Rule, pg portGroup) {
+	side := "!="
+	if g.Side == Inner {
+		side = "=="
+	}
+	var set *namedSet
+	if rule.Set != "" {
+		set = &namedSet{"$" + r.setName(rule.Set), r.sets[rule.Set].Prefixes}
+	}
+	for _, a := range ruleACLs(rule, set, pg, r.ID+" "+string(g.Side), func(end string) string { return fmt.Sprintf(" && %s %s $%s", end, side, r.inside) }) {
+		a.ExternalIDs = r.mark(rule.ID)
+		r.acl(pg.id, a)
+	}
+}
+
+// namedSet is an address set as an expression names it.
+type namedSet struct {
+	name     string
+	prefixes []netip.Prefix
+}
+
+// ruleACLs are the ACLs of a rule on a port group: one for each remote network, or the set in their place, and range of
+// ports. where is part of their ids; side is a condition on the other end.
+func ruleACLs(rule Rule, set *namedSet, pg portGroup, where string, side func(end string) string) []nb.ACL {
 	if rule.Protocol == ICMPv6 {
-		return // a VPC carries IPv4 only: there is nothing to let in or keep out
+		return nil // only IPv4 is carried: there is nothing to let in or keep out
 	}
 	direction, port, end := nb.ACLDirectionFromLport, "inport", "ip4.dst"
 	if rule.Ingress {
 		direction, port, end = nb.ACLDirectionToLport, "outport", "ip4.src"
-	}
-	side := "!="
-	if g.Side == Inner {
-		side = "=="
 	}
 	action, label := nb.ACLActionDrop, 0
 	if rule.Accept {
@@ -173,36 +192,35 @@ func (r *vpcRenderer) renderRule(g Group, rule Rule, pg portGroup) {
 			ports = append(ports, &p)
 		}
 	}
-	named := ""
-	if rule.Set != "" {
-		set := r.sets[rule.Set].Prefixes
-		if len(set) == 0 {
-			return // nobody is meant
+	if set != nil {
+		if len(set.prefixes) == 0 {
+			return nil // nobody is meant
 		}
-		shortest := slices.MinFunc(set, func(a, b netip.Prefix) int { return cmp.Compare(a.Bits(), b.Bits()) })
-		remotes, named = []netip.Prefix{shortest}, "$"+r.setName(rule.Set)
+		shortest := slices.MinFunc(set.prefixes, func(a, b netip.Prefix) int { return cmp.Compare(a.Bits(), b.Bits()) })
+		remotes = []netip.Prefix{shortest}
 	}
+	var out []nb.ACL
 	for _, remote := range remotes {
 		if remote.IsValid() && !remote.Addr().Is4() {
 			continue
 		}
 		from, role := remote.Masked().String(), fmt.Sprint(remote)
-		if named != "" {
-			from, role = named, rule.Set
+		if set != nil {
+			from, role = set.name, rule.Set
 		}
 		for _, p := range ports {
-			match := fmt.Sprintf("%s == @%s && %s %s $%s", port, pg.name, end, side, r.inside)
-			if named != "" || remote.IsValid() && remote.Bits() > 0 {
+			match := fmt.Sprintf("%s == @%s%s", port, pg.name, side(end))
+			if set != nil || remote.IsValid() && remote.Bits() > 0 {
 				match += fmt.Sprintf(" && %s == %s", end, from)
 			}
 			match += protocolMatch(rule.Protocol, p)
-			r.acl(pg.id, nb.ACL{
-				UUID:      rowID(rule.ID, fmt.Sprintf("acl %s %s %s %v", r.ID, g.Side, role, p)),
-				Direction: direction, Priority: rulePriority(rule, remote, p), Match: match,
-				Action: action, Label: label, ExternalIDs: r.mark(rule.ID),
+			out = append(out, nb.ACL{
+				UUID:      rowID(rule.ID, fmt.Sprintf("acl %s %s %v", where, role, p)),
+				Direction: direction, Priority: rulePriority(rule, remote, p), Match: match, Action: action, Label: label,
 			})
 		}
 	}
+	return out
 }
 
 func protocolMatch(p Protocol, ports *PortRange) string {

@@ -146,7 +146,7 @@ func diff(want *intent, h have) ([]change, error) {
 				parents[t][r.GetUUID()] = r
 			}
 		}
-		if want.kind == kindVPC && len(spec.references) > 0 {
+		if want.kind != kindSegment && len(spec.references) > 0 {
 			segments, err := h.marked(t, markKind, kindSegment)
 			if err != nil {
 				return nil, err

@@ -31,6 +31,7 @@ type Fabric interface {
 	Wait(ctx context.Context, chassis []string) error
 	// Present lists the ids of the VPCs and segments that have rows bearing our marker.
 	Present(ctx context.Context) (vpcs, segments []string, err error)
+	OuterFabric
 	// Close ends the connections; no call may follow.
 	Close() error
 }

@@ -13,6 +13,13 @@ var (
 	telecom = Segment{ID: "Telecom", CIDR: cidr("172.21.0.0/24"), VLAN: 100, Network: "ext"}
 )
 
+// outerNIC is an interface on a segment with a group.
+var outerNIC = OuterPort{ID: "nic-outer", UUID: rowID("nic-outer", "interface"), SegmentID: "Bgp", CIDR: bgp.CIDR, MAC: "52:54:00:00:09:01", IP: addr("172.20.0.77"),
+	Server: addr("172.20.0.1"), Filtered: true, Group: "sg-web", InMbps: 20, OutMbps: 20, Rules: []Rule{
+		{ID: "sg_rule-web", Ingress: true, Protocol: TCP, Ports: []PortRange{{80, 80}}, Accept: true, Priority: Medium},
+		{ID: "sg_rule-out", Protocol: AnyProtocol, Accept: true, Priority: Low},
+	}}
+
 func portUUID(vpc string, n int) string { return rowID(vpc, fmt.Sprint("interface ", n)) }
 
 // fullVPC has one of everything: two subnets, routes, a further NIC, gateways on

@@ -15,6 +15,7 @@ type Memory struct {
 	mu       sync.Mutex
 	vpcs     map[string]VPC
 	segments map[string]Segment
+	outer    map[string]OuterPort
 	failures map[string]failure
 }
 
@@ -27,7 +28,7 @@ var _ Fabric = (*Memory)(nil)
 
 // NewMemory returns an empty fabric.
 func NewMemory() *Memory {
-	return &Memory{vpcs: map[string]VPC{}, segments: map[string]Segment{}, failures: map[string]failure{}}
+	return &Memory{vpcs: map[string]VPC{}, segments: map[string]Segment{}, outer: map[string]OuterPort{}, failures: map[string]failure{}}
 }
 
 // EnsureVPC implements Fabric.
@@ -88,6 +89,11 @@ func (m *Memory) RemoveSegment(ctx context.Context, id string) error {
 			}
 		}
 	}
+	for _, p := range m.outer {
+		if p.SegmentID == id {
+			return fmt.Errorf("%w: %s by %s", ErrInUse, id, p.ID)
+		}
+	}
 	delete(m.segments, id)
 	return nil
 }
@@ -139,6 +145,8 @@ func (m *Memory) Rows(id string) []string {
 		want, err = renderVPC(v)
 	} else if s, ok := m.segments[id]; ok {
 		want, err = renderSegment(s)
+	} else if p, ok := m.outer[id]; ok {
+		want, err = renderOuterPort(p)
 	}
 	if want == nil || err != nil { // what is kept has been rendered before
 		return nil

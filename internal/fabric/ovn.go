@@ -245,7 +245,7 @@ func (f *ovn) RemoveSegment(ctx context.Context, id string) error {
 	if sw := f.have().row(nb.LogicalSwitchTable, segmentSwitch(id)); sw != nil {
 		for _, port := range children(sw, "ports") {
 			p, ok := f.have().row(nb.LogicalSwitchPortTable, port).(*nb.LogicalSwitchPort)
-			if ok && p.ExternalIDs[markKind] == kindVPC {
+			if ok && (p.ExternalIDs[markKind] == kindVPC || p.ExternalIDs[markKind] == kindOuter) {
 				return fmt.Errorf("%w: %s by %s", ErrInUse, id, p.ExternalIDs[markOwner])
 			}
 		}

@@ -42,6 +42,9 @@ func TestGolden(t *testing.T) {
 	golden(t, "segment", m.Rows("Bgp"))
 	golden(t, "segment-vlan", m.Rows("Telecom"))
 
+	must(t, m.EnsureOuterPort(ctx, outerNIC))
+	golden(t, "outer-port", m.Rows(outerNIC.ID))
+
 	full := fullVPC("vpc-a", "10.1")
 	part := func(name string, keep func(*VPC)) {
 		v := VPC{ID: full.ID, CIDR: full.CIDR, MTU: full.MTU}

@@ -45,6 +45,9 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 			if err := h.plugDisks(ctx, l, d, spec); err != nil {
 				return nil, err
 			}
+			if err := h.plugNICs(l, d, spec); err != nil {
+				return nil, err
+			}
 		}
 		if err := h.power(l, d, spec); err != nil {
 			return nil, err
@@ -302,7 +305,7 @@ func (h *Host) describe(l *libvirt.Libvirt, dom libvirt.Domain) (*pb.Domain, err
 			x = live
 		}
 	}
-	out.Volumes = h.openVolumes(x)
+	out.Volumes, out.Ports = h.openVolumes(x), interfaceIDs(x)
 	return out, nil
 }
 

@@ -146,6 +146,9 @@ func (h *Host) describe(id string) *pb.Domain {
 		return &pb.Domain{Id: id, State: pb.DomainState_DOMAIN_STATE_ABSENT, Generation: h.generations[id]}
 	}
 	out := &pb.Domain{Id: id, State: d.state, Generation: h.generations[id], RestartSerial: d.serial, Volumes: d.open()}
+	for _, n := range d.spec.Nics {
+		out.Ports = append(out.Ports, n.PortUuid)
+	}
 	if d.state == pb.DomainState_DOMAIN_STATE_RUNNING {
 		out.AgentConnected, out.Cpus, out.MemoryMib = true, d.cpus, d.memory
 	}

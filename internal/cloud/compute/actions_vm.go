@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/uptrace/bun"
 
@@ -163,21 +164,25 @@ func (s *Service) deleteVM(ctx context.Context, c *action.Call, q *deleteVMReque
 		return nil, nil
 	}
 	all := q.DelBindResource == 1
-	return nil, s.act(ctx, c, q.VMID, Delete, Deleting, s.flows.del, s.beginDelete(all || q.ReleaseEIP, all || q.DeleteDataDisk))
+	return nil, s.act(ctx, c, q.VMID, Delete, Deleting, s.flows.del, s.beginDelete(all || q.ReleaseEIP, all || q.DeleteDataDisk, all || q.DeleteNIC))
 }
 
-// beginDelete is the change that begins a machine's way to the bin, with its addresses and data disks or without.
-func (s *Service) beginDelete(dropEIPs, dropDisks bool) func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
+// beginDelete is the change that begins a machine's way to the bin, with its addresses and data disks or without; its
+// elastic NICs are destroyed or become free, and it carries no VIP any more.
+func (s *Service) beginDelete(dropEIPs, dropDisks, dropNICs bool) func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
 	return func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error) {
-		j.DropEIPs, j.DropDisks = dropEIPs, dropDisks
+		j.DropEIPs, j.DropDisks, j.DropNICs = dropEIPs, dropDisks, dropNICs
 		eips, err := s.Network.BeginUnbindAllTx(ctx, tx, v.ID)
 		if err != nil {
+			return nil, err
+		}
+		if j.NICs, err = s.Network.BeginLeaveTx(ctx, tx, v.ID); err != nil {
 			return nil, err
 		}
 		if err := s.Network.KeepPort(ctx, tx, v.PortID); err != nil {
 			return nil, err
 		}
 		j.EIPs, v.Listed, v.DeletedAt = eips, false, s.Clock.Micros()
-		return eips, count(ctx, tx, v.Company, v.Region, -1)
+		return slices.Concat(eips, j.NICs), count(ctx, tx, v.Company, v.Region, -1)
 	}
 }

@@ -51,7 +51,7 @@ func (s *Service) stopExpired(ctx context.Context, id string) error {
 
 // removeExpired moves a machine whose grace is over to the bin. What is bound to it stays with its tenant.
 func (s *Service) removeExpired(ctx context.Context, id string) error {
-	return s.byItself(ctx, id, Delete, Deleting, s.flows.del, s.beginDelete(false, false))
+	return s.byItself(ctx, id, Delete, Deleting, s.flows.del, s.beginDelete(false, false, false))
 }
 
 // byItself begins an operation without a call. It answers ErrUnderWay until the machine is where the operation takes it.

@@ -62,6 +62,8 @@ type Service struct {
 	images imageWorkflows
 	tidy   *clock.Loop // of files that images no longer need
 
+	plugs plugs
+
 	mu        sync.Mutex
 	listeners map[string][]chan struct{} // of operations that wait for a domain, by machine
 	unsettled map[string]report          // what hosts said of machines with an operation under way

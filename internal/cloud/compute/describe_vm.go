@@ -303,6 +303,10 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 	if err != nil {
 		return nil, err
 	}
+	vips, err := s.Network.VIPsOf(ctx, r, ids...)
+	if err != nil {
+		return nil, err
+	}
 	ports, err := s.Network.PortsOf(ctx, r, ids...)
 	if err != nil {
 		return nil, err
@@ -359,11 +363,31 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 				Size: d.SizeGB, IsElastic: elastic, StorageSetType: d.SetType})
 		}
 		for _, p := range ports[v.ID] {
-			addPort(&info, p)
+			if p.ID == v.PortID {
+				addPort(&info, p)
+			} else {
+				addNIC(&info, p)
+			}
+		}
+		for _, x := range vips[v.ID] {
+			info.VIPInfos = append(info.VIPInfos, vmVIPInfo{VIPID: x.ID, IP: x.IP})
 		}
 		out = append(out, info)
 	}
 	return out, nil
+}
+
+// addNIC adds an elastic NIC.
+func addNIC(info *vmInfo, p network.PortInfo) {
+	kind := network.LAN
+	if p.SegmentID != "" {
+		kind = network.WAN
+	}
+	info.NICInfos = append(info.NICInfos, vmNICInfo{NICID: p.ID, Type: kind, IP: p.IP, MAC: p.MAC, VPCID: p.VPCID, SubnetID: p.SubnetID, SGID: p.InnerSG})
+	info.IPInfos = append(info.IPInfos, vmIPInfo{
+		IP: p.IP, Type: map[string]string{network.LAN: "Private", network.WAN: "Public"}[kind], IPVersion: "IPv4", SGID: p.InnerSG, SGName: p.InnerSGName, InterfaceID: p.ID, IsElastic: "Y",
+		IsVIP: "N", NicType: kind, MAC: p.MAC, SubnetID: p.SubnetID, SubnetName: p.SubnetName, VPCID: p.VPCID, VPCName: p.VPCName,
+	})
 }
 
 // addPort adds the machine's own port with its inner address, and the public addresses on it.

@@ -8,7 +8,6 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -93,21 +92,25 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 			return nil, err
 		}
 	}
-	port := new(network.Port)
-	if err := r.NewSelect().Model(port).Column("id", "uuid", "mac").Where("id = ?", v.PortID).Scan(ctx); err != nil {
-		return nil, fmt.Errorf("port of %s: %w", v.ID, err)
+	ports, err := s.Network.DomainPorts(ctx, r, v.ID, v.PortID)
+	if err != nil {
+		return nil, err
+	}
+	nics := s.domainNICs(v, ports)
+	config, err := s.networkConfig(ctx, v, ports)
+	if err != nil {
+		return nil, err
 	}
 	keys, err := keysOf(ctx, r, v.ID)
 	if err != nil {
 		return nil, err
 	}
-	nic := &pb.DomainNIC{PortUuid: port.UUID, Mac: port.MAC, Mtu: uint32(s.Fleet.OverlayMTU(v.Region)), PortId: port.ID}
 	spec := &pb.DomainSpec{
-		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: []*pb.DomainNIC{nic},
+		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: nics,
 		RestartSerial: uint64(v.RestartSerial), Uefi: v.UEFI,
 		Seed: &pb.Seed{
 			InstanceId: v.instance(), SshKeys: keys, Hostname: v.Hostname, LoginUser: v.LoginUser, HashedPassword: string(hash),
-			UserData: userData, NetworkConfig: networkConfig(nic.Mac, v.DNS), MountData: sd.MountData,
+			UserData: userData, NetworkConfig: config, MountData: sd.MountData,
 		},
 	}
 	cpus, memory := v.hotLimits()

@@ -54,6 +54,11 @@ func (m machines) Describe(ctx context.Context, ids []string) (map[string]block.
 
 // Replug implements block.Machines: the host is told the whole domain, and nothing of its power.
 func (m machines) Replug(ctx context.Context, id string) error {
+	unlock, err := m.plugs.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	v, err := vmByID(ctx, m.DB.Reader(), action.Scope{}, id)
 	if err != nil {
 		return err

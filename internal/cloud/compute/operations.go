@@ -37,6 +37,9 @@ type job struct {
 	OldCPUs, OldMemory int `json:",omitempty"`
 	// Install: what the system is made anew of.
 	Install *install `json:",omitempty"`
+	// NICs are the elastic ones that a deletion takes away; DropNICs: they are destroyed.
+	NICs     []string `json:",omitempty"`
+	DropNICs bool     `json:",omitempty"`
 }
 
 // errSuperseded: a later action took the machine over (power off cuts through start, stop and restart).

@@ -38,7 +38,7 @@ func (s *Service) moveToBin(ctx context.Context, j *job) error {
 	if err := s.removeDomain(ctx, j); err != nil {
 		return s.hostFailure(ctx, v, err, retcode.SystemBusy.Errorf("the host could not remove %s", v.ID))
 	}
-	if err := s.Network.SyncVPC(ctx, v.VPCID); err != nil {
+	if err := s.Network.SyncOwner(ctx, v.ID); err != nil {
 		return networkFailure(err, retcode.VMCleanNICFailed.Errorf("the network interface of %s could not be removed", v.ID))
 	}
 	return nil
@@ -51,6 +51,9 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 		return err
 	}
 	if err := s.Network.SettleUnbindTx(ctx, tx, j.EIPs...); err != nil {
+		return err
+	}
+	if err := s.Network.SettleLeaveTx(ctx, tx, j.DropNICs, j.NICs...); err != nil {
 		return err
 	}
 	if j.DropEIPs {
@@ -81,13 +84,16 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 	return s.Ledger.Recycle(ctx, tx, v.ID)
 }
 
-// notDeleted puts a machine that could not be deleted back. Its EIPs stay unbound.
+// notDeleted puts a machine that could not be deleted back. Its EIPs stay unbound, its elastic NICs and VIPs detached.
 func (s *Service) notDeleted(ctx context.Context, tx bun.Tx, j *job, cause error) error {
 	v, err := vmByID(ctx, tx, action.Scope{}, j.VM)
 	if err != nil || v.Generation != j.Generation {
 		return err
 	}
 	if err := s.Network.SettleUnbindTx(ctx, tx, j.EIPs...); err != nil {
+		return err
+	}
+	if err := s.Network.SettleLeaveTx(ctx, tx, false, j.NICs...); err != nil {
 		return err
 	}
 	if err := count(ctx, tx, v.Company, v.Region, 1); err != nil {

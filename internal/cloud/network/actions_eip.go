@@ -250,7 +250,7 @@ func (s *Service) target(q *bindEIPRequest) (Target, error) {
 	if t == nil {
 		return nil, retcode.InvalidResourceType.Errorf("ResourceType %s carries no public address", q.ResourceType)
 	}
-	if prefix, _, ok := strings.Cut(q.ResourceID, "-"); ok && otherPrefixes[prefix] {
+	if prefix, _, ok := strings.Cut(q.ResourceID, "-"); ok && otherPrefixes[prefix] && !strings.EqualFold(prefix, q.ResourceType) {
 		return nil, retcode.InvalidResourceType.Errorf("ResourceID %s is no %s", q.ResourceID, q.ResourceType)
 	}
 	return t, nil

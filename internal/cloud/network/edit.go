@@ -16,7 +16,7 @@ import (
 type edit struct {
 	ID   string   // of what is changed
 	More []string `json:",omitempty"` // of what is changed with it
-	VPCs []string // that are to be told
+	VPCs []string // that are to be told; outer ports by their own ids
 	// Was holds columns to go back to.
 	Was map[string]string `json:",omitempty"`
 }
@@ -73,7 +73,7 @@ func (s *Service) waitVPCs(ctx context.Context, vpcs []string) error {
 	}
 	var hosts []string
 	if err := s.DB.Reader().NewSelect().Model((*Port)(nil)).ColumnExpr("DISTINCT host_id").
-		Where("vpc_id IN (?) AND kept = ?", bun.In(vpcs), false).Scan(ctx, &hosts); err != nil {
+		Where("(vpc_id IN (?0) OR id IN (?0)) AND kept = ?1", bun.In(vpcs), false).Scan(ctx, &hosts); err != nil {
 		return err
 	}
 	return s.WaitHosts(ctx, hosts...)

@@ -28,6 +28,10 @@ func (f *fixture) innerSnapshot(t *testing.T) any {
 		"subnets":  "SELECT name, cidr, state, used FROM subnet WHERE ended_at = 0 ORDER BY created_at, id",
 		"routes":   "SELECT destination, hop_type, hop, remark, state FROM route ORDER BY destination, subnet_id",
 		"peerings": "SELECT num, state FROM peering ORDER BY num",
+		"nics":     "SELECT name, kind, bandwidth, state, bind_id FROM nic WHERE ended_at = 0 ORDER BY name",
+		"vips":     "SELECT name, carried_by, state FROM vip WHERE ended_at = 0 ORDER BY name",
+		"carriers": "SELECT resource_id FROM vip_carrier ORDER BY resource_id",
+		"owners":   "SELECT ip, owner_kind, host_id, kept, in_mbps, out_mbps FROM port ORDER BY ip",
 	} {
 		var rows []map[string]any
 		if err := f.DB.Reader().NewRaw(query).Scan(t.Context(), &rows); err != nil {
@@ -49,7 +53,15 @@ func (f *fixture) innerSnapshot(t *testing.T) any {
 			told = append(told, labelForm.ReplaceAllString(endForm.ReplaceAllString(symbolForm.ReplaceAllString(row, "$1"), "$1.end"), "label")) // without what differs between worlds
 		}
 	}
-	out["told"] = told
+	outer, err := f.memory.PresentOuterPorts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out["told"], out["outer"] = told, len(outer)
+	f.plugged.Range(func(id, n any) bool {
+		out["plugged into "+id.(string)] = n
+		return true
+	})
 	return out
 }
 
@@ -216,6 +228,116 @@ func TestPeeringWorkflows(t *testing.T) {
 			f.ready(t, "peering", p.ID)
 			return func(t *testing.T) {
 				_, err := f.dissociatePeering(t.Context(), call("DissociateVPCPeering"), link(b, a))
+				must(t, err)
+			}
+		})
+	})
+}
+
+// nic makes an elastic NIC.
+func (f *fixture) nic(t *testing.T, q createNICRequest) string {
+	t.Helper()
+	q.Name = "nic"
+	r, err := f.createNIC(t.Context(), call("CreateNIC"), &q)
+	must(t, err)
+	return r.NICID
+}
+
+// nicBecomes waits until a NIC is in a state.
+func (f *fixture) nicBecomes(t *testing.T, id, want string) {
+	t.Helper()
+	until(t, id+" is "+want, func() bool {
+		n, err := nicByID(t.Context(), f.DB.Reader(), action.Scope{}, id)
+		must(t, err)
+		return n.State == want
+	})
+}
+
+func TestNICWorkflows(t *testing.T) {
+	prepare := func(t *testing.T, f *fixture, kind string, attached bool) *attachNICRequest {
+		vpc, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
+		f.port(t, "vm-one", "10.0.0.20")
+		q := createNICRequest{NICType: LAN, VPCID: vpc, SubnetID: subnets[0], IP: "192.168.7.9"}
+		if kind == WAN {
+			q = createNICRequest{NICType: WAN, SegmentID: "Bgp", IP: "198.51.100.7", Bandwidth: 5, ChargeType: "Dynamic"}
+		}
+		r := &attachNICRequest{NICID: f.nic(t, q), ResourceType: VM, ResourceID: "vm-one"}
+		must(t, vms{f}.Plug(t.Context(), "vm-one"))
+		if attached {
+			_, err := f.attach(t.Context(), call("AttachNIC"), r)
+			must(t, err)
+			f.nicBecomes(t, r.NICID, Bound)
+		}
+		return r
+	}
+	for _, kind := range []string{LAN, WAN} {
+		t.Run("attach "+kind, func(t *testing.T) {
+			proveEdit(t, "nic.attach", func(t *testing.T, f *fixture) func(*testing.T) {
+				r := prepare(t, f, kind, false)
+				return func(t *testing.T) {
+					_, err := f.attach(t.Context(), call("AttachNIC"), r)
+					must(t, err)
+				}
+			})
+		})
+	}
+	t.Run("detach", func(t *testing.T) {
+		proveEdit(t, "nic.detach", func(t *testing.T, f *fixture) func(*testing.T) {
+			r := prepare(t, f, LAN, true)
+			return func(t *testing.T) {
+				_, err := f.detach(t.Context(), call("DetachNIC"), r)
+				must(t, err)
+			}
+		})
+	})
+	t.Run("bandwidth", func(t *testing.T) {
+		proveEdit(t, "nic.bandwidth", func(t *testing.T, f *fixture) func(*testing.T) {
+			r := prepare(t, f, WAN, true)
+			return func(t *testing.T) {
+				_, err := f.updateNICBandwidth(t.Context(), call("UpdateNICIPBandwidth"), &updateNICBandwidthRequest{NICID: r.NICID, Bandwidth: 9})
+				must(t, err)
+			}
+		})
+	})
+}
+
+func TestVIPWorkflows(t *testing.T) {
+	prepare := func(t *testing.T, f *fixture) (allocateVIPRequest, func(t *testing.T) string) {
+		vpc, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
+		f.portIn(t, "vm-one", vpc, subnets[0], "192.168.7.10")
+		f.portIn(t, "vm-two", vpc, subnets[0], "192.168.7.11")
+		must(t, f.SyncVPC(t.Context(), vpc))
+		q := allocateVIPRequest{Name: "vip", VIPType: LAN, VPCID: vpc, SubnetID: subnets[0], IP: "192.168.7.100", AssociatedResourceType: byVM, AssociatedResourceIDs: []string{"vm-one", "vm-two"}}
+		return q, func(t *testing.T) string {
+			r, err := f.allocateVIP(t.Context(), call("AllocateVIP"), &q)
+			must(t, err)
+			return r.VIPID
+		}
+	}
+	t.Run("create", func(t *testing.T) {
+		proveEdit(t, "vip.create", func(t *testing.T, f *fixture) func(*testing.T) {
+			_, allocate := prepare(t, f)
+			return func(t *testing.T) { allocate(t) }
+		})
+	})
+	t.Run("update", func(t *testing.T) {
+		proveEdit(t, "vip.update", func(t *testing.T, f *fixture) func(*testing.T) {
+			_, allocate := prepare(t, f)
+			id := allocate(t)
+			f.ready(t, "vip", id)
+			return func(t *testing.T) {
+				_, err := f.updateVIP(t.Context(), call("UpdateVIPBindResource"), &updateVIPRequest{VIPID: id, AssociatedResourceType: byVM, AssociatedResourceIDs: []string{"vm-two"}})
+				must(t, err)
+			}
+		})
+	})
+	t.Run("release", func(t *testing.T) {
+		proveEdit(t, "vip.release", func(t *testing.T, f *fixture) func(*testing.T) {
+			_, allocate := prepare(t, f)
+			id := allocate(t)
+			f.ready(t, "vip", id)
+			return func(t *testing.T) {
+				_, err := f.releaseVIP(t.Context(), call("ReleaseVIP"), &vipRequest{VIPID: id})
 				must(t, err)
 			}
 		})

@@ -33,6 +33,8 @@ type fixture struct {
 	hosts  *hosts
 	hooks  []identity.TenantHook
 	tb     testing.TB
+	// plugged is how many interfaces each machine's host has plugged in.
+	plugged sync.Map
 }
 
 // hosts stands for the fleet: hosts and which of them are down.

@@ -81,12 +81,14 @@ type Service struct {
 	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
 	makeRoute, changeRoute, removeRoute          *workflow.Workflow[edit]
 	makePeering, removePeering                   *workflow.Workflow[edit]
+	makeVIP, changeVIP, removeVIP, limitNIC      *workflow.Workflow[edit]
+	attachNIC, detachNIC                         *workflow.Workflow[nicChange]
 }
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.
 func New(d Deps) *Service {
 	s := &Service{Deps: d, targets: make(map[string]Target), holders: make(map[string]Holder)}
-	s.syncs.call = s.syncVPC
+	s.syncs.call = s.syncOne
 	s.mend = clock.NewLoop(d.Clock, "network", mendEvery, s.reconcile)
 	s.gateways = clock.NewLoop(d.Clock, "gateways", mendEvery, s.syncGateways)
 	d.Identity.OnTenant(s.furnish)

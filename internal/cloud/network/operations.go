@@ -83,6 +83,8 @@ func (s *Service) register() {
 	s.registerVPC()
 	s.registerRoute()
 	s.registerPeering()
+	s.registerNIC()
+	s.registerVIP()
 }
 
 // unreachable is worth another try; when tries end, the caller reads 560.
@@ -177,22 +179,22 @@ func (s *Service) programSGs(ctx context.Context, groups func(context.Context) (
 	return unreachable(s.WaitHosts(ctx, hosts...))
 }
 
-// syncSGs tells the fabric every VPC that uses one of the groups.
+// syncSGs tells the fabric every VPC and outer port that uses one of the groups.
 func (s *Service) syncSGs(ctx context.Context, groups func(context.Context) ([]string, error)) error {
-	vpcs, err := s.ofMembers(ctx, groups, "vpc_id")
+	vpcs, err := s.ofMembers(ctx, groups, "CASE WHEN segment_id <> '' THEN id ELSE vpc_id END")
 	if err != nil {
 		return err
 	}
 	return s.syncAll(ctx, vpcs)
 }
 
-// ofMembers reads a column of the ports in use that have one of the groups.
-func (s *Service) ofMembers(ctx context.Context, groups func(context.Context) ([]string, error), name string) (values []string, err error) {
+// ofMembers reads an expression of the ports in use that have one of the groups.
+func (s *Service) ofMembers(ctx context.Context, groups func(context.Context) ([]string, error), expression string) (values []string, err error) {
 	ids, err := groups(ctx)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	return values, s.DB.Reader().NewSelect().Model((*Port)(nil)).ColumnExpr("DISTINCT ?", bun.Ident(name)).
+	return values, s.DB.Reader().NewSelect().Model((*Port)(nil)).ColumnExpr("DISTINCT "+expression).
 		Where("(inner_sg IN (?0) OR outer_sg IN (?0)) AND kept = ?1", bun.In(ids), false).Scan(ctx, &values)
 }
 

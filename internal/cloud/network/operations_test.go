@@ -22,7 +22,7 @@ type vms struct{ f *fixture }
 
 func (v vms) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string, _ bool) (*TargetPort, error) {
 	port := new(Port)
-	found, err := one(tx.NewSelect().Model(port).Where("owner_id = ?", id).Scan(ctx))
+	found, err := one(tx.NewSelect().Model(port).Where("owner_id = ? AND id NOT IN (SELECT id FROM nic)", id).Scan(ctx))
 	if err == nil && !found {
 		err = retcode.VMNotFound.Errorf("VMID %s", id)
 	}
@@ -31,6 +31,21 @@ func (v vms) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id stri
 
 func (v vms) Describe(ctx context.Context, ids []string) (map[string]TargetPort, error) {
 	return nil, nil
+}
+
+func (v vms) Machine(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*Machine, error) {
+	t, err := v.Resolve(ctx, tx, scope, id, false)
+	return &Machine{PortID: t.PortID, HostID: "host-1", Arch: "x86_64"}, err
+}
+
+func (v vms) Plug(ctx context.Context, id string) error {
+	var own string
+	if _, err := one(v.f.DB.Reader().NewRaw("SELECT id FROM port WHERE owner_id = ? AND id NOT IN (SELECT id FROM nic)", id).Scan(ctx, &own)); err != nil {
+		return err
+	}
+	ports, err := v.f.DomainPorts(ctx, v.f.DB.Reader(), id, own)
+	v.f.plugged.Store(id, len(ports))
+	return err
 }
 
 // start starts the engine until the test's end.

@@ -25,6 +25,12 @@ const (
 	ofGateway = "gateway"
 )
 
+// Owners of ports beside machines.
+const (
+	ofNIC = "NIC" // an elastic NIC that is attached to nothing
+	ofVIP = "VIP"
+)
+
 // Owner of a port: a kind (VM) and an id.
 type Owner struct{ Kind, ID string }
 
@@ -39,6 +45,10 @@ type PortRequest struct {
 	Hostname        string // offered by DHCP
 	HostID          string // where it will be plugged; empty: not known yet (PlacePort)
 	InMbps, OutMbps *int   // of what it receives and sends, 0: unlimited; nil: the region's default
+	ID              string // empty: a new one
+	MAC             string // empty: a new one
+	AnyGroup        bool   // no default for groups: without one everything passes
+	Kept            bool   // in no network yet (ReturnPort)
 }
 
 // defaultInnerMbps limits an inner port that asks for nothing else.
@@ -53,7 +63,7 @@ func orDefault(mbps *int) int {
 
 // ReservePort takes an address of the subnet and makes a port of it, in the caller's transaction.
 // 3000, 3007, 3008 (VPC), 3003, 3009, 3010 (subnet), 3011 exhausted, 8001 taken, 8005 reserved, 8006 outside,
-// 4 no address, 16002, 16003 (groups).
+// 4 no address, 16002, 16003 (groups), 113 MAC in use.
 func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*Port, error) {
 	var wanted netip.Addr
 	if r.IP != "" {
@@ -79,7 +89,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 	if err := checkGroups(ctx, tx, r.Scope, r.InnerSG, r.OuterSG); err != nil {
 		return nil, err
 	}
-	if r.InnerSG == "" {
+	if r.InnerSG == "" && !r.AnyGroup {
 		id, err := s.DefaultGroup(ctx, tx, r.Region, r.Company)
 		if err != nil {
 			return nil, err
@@ -98,7 +108,10 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 		return nil, err
 	}
 	now := s.Clock.Micros()
-	port := &Port{ID: database.NewID("nic"), UUID: uuid.NewString(), Region: r.Region, Company: r.Company, VPCID: vpc.ID, SubnetID: subnet.ID,
+	if r.ID == "" {
+		r.ID = database.NewID("nic")
+	}
+	port := &Port{ID: r.ID, Kept: r.Kept, UUID: uuid.NewString(), Region: r.Region, Company: r.Company, VPCID: vpc.ID, SubnetID: subnet.ID,
 		Hostname: r.Hostname, OwnerKind: r.Owner.Kind, OwnerID: r.Owner.ID, InnerSG: r.InnerSG, OuterSG: r.OuterSG, HostID: r.HostID,
 		InMbps: orDefault(r.InMbps), OutMbps: orDefault(r.OutMbps), CreatedAt: now, UpdatedAt: now}
 	switch {
@@ -122,16 +135,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 		return nil, err
 	}
 	port.IP = nth(p.cidr, port.Num).String()
-	for {
-		port.MAC = newMAC()
-		ok, err := changed(tx.NewInsert().Model(port).On("CONFLICT (mac) DO NOTHING").Exec(ctx))
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			return port, nil
-		}
-	}
+	return port, insertPort(ctx, tx, port, r.MAC)
 }
 
 // newMAC makes a locally administered unicast address with 40 random bits.
@@ -177,8 +181,7 @@ func (s *Service) ReleasePort(ctx context.Context, tx bun.Tx, portID string) err
 	} else if bound {
 		return fmt.Errorf("network: port %s has an EIP", portID)
 	}
-	p := &pool{table: "subnet", id: port.SubnetID}
-	if err := p.give(ctx, tx, port.Num, ofPort, port.ID); err != nil {
+	if err := port.pooled().give(ctx, tx, port.Num, ofPort, port.ID); err != nil {
 		return err
 	}
 	_, err := tx.NewDelete().Model(port).WherePK().Exec(ctx)
@@ -261,6 +264,9 @@ type PortConfig struct {
 
 // ConfigOf returns the guest's configuration of a port.
 func (s *Service) ConfigOf(ctx context.Context, idb bun.IDB, p *Port) (PortConfig, error) {
+	if p.SegmentID != "" {
+		return outerConfig(ctx, idb, p)
+	}
 	subnet := new(Subnet)
 	if err := idb.NewSelect().Model(subnet).Where("id = ?", p.SubnetID).Scan(ctx); err != nil {
 		return PortConfig{}, fmt.Errorf("subnet of %s: %w", p.ID, err)

@@ -18,9 +18,6 @@ import (
 // A NIC's side without a group is empty instead; a NIC without any group is not filtered.
 const closed = "closed"
 
-// NIC is the kind of network interfaces as resources of their own.
-const NIC = "NIC"
-
 // Holder finds the port of a resource that has security groups, in the caller's transaction, and checks that the
 // resource is in the scope and in a state that allows a change.
 type Holder func(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (portID string, err error)
@@ -192,7 +189,7 @@ func (s *Service) changeSides(ctx context.Context, c *action.Call, resources, ni
 			if err != nil {
 				return err
 			}
-			x := sideChange{Port: port.ID, VPC: port.VPCID, Inner: nicType == "LAN", From: port.OuterSG}
+			x := sideChange{Port: port.ID, VPC: port.key(), Inner: nicType == "LAN", From: port.OuterSG}
 			if x.Inner {
 				x.From = port.InnerSG
 			}
@@ -333,7 +330,7 @@ func (s *Service) describeSecurityGroupResource(ctx context.Context, c *action.C
 	for _, r := range rows {
 		info := groupResource{Region: g.Region, SGID: g.ID, SGName: g.Name, NICType: r.Side, Name: names[r.OwnerID].Name, ResourceID: r.OwnerID, ResourceType: r.OwnerKind}
 		if r.OwnerID == "" {
-			info.ResourceID, info.ResourceType = r.Port, NIC
+			info.ResourceID, info.ResourceType = r.Port, ofNIC
 		}
 		out.Infos = append(out.Infos, info)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,6 +103,14 @@ func (s *Service) SyncVPC(ctx context.Context, vpcID string) error {
 	return s.syncs.do(ctx, vpcID)
 }
 
+// syncOne syncs a VPC, or an outer port by its id.
+func (s *Service) syncOne(ctx context.Context, id string) error {
+	if strings.HasPrefix(id, "nic-") {
+		return s.syncOuter(ctx, id)
+	}
+	return s.syncVPC(ctx, id)
+}
+
 func (s *Service) syncVPC(ctx context.Context, vpcID string) error {
 	v, err := s.load(ctx, vpcID)
 	if err != nil {
@@ -166,13 +175,23 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 
 	hosts := make(map[string]string, len(ports)) // by port
 	groups := make(map[groupSide][]string)       // members
+	further, err := loadFurther(ctx, db, vpcID, ports)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range ports {
 		ip, err := netip.ParseAddr(p.IP)
 		if err != nil {
 			return nil, fmt.Errorf("port %s: %w", p.ID, err)
 		}
-		v.Ports = append(v.Ports, fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname, InMbps: p.InMbps, OutMbps: p.OutMbps})
 		hosts[p.ID] = p.HostID
+		if p.OwnerKind == ofVIP {
+			v.Virtuals = append(v.Virtuals, fabric.Virtual{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip})
+			continue
+		}
+		port := fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname, InMbps: p.InMbps, OutMbps: p.OutMbps}
+		port.NoDefaultRoute, port.NoRoutes = further[p.ID] == firstHere, further[p.ID] == notFirst
+		v.Ports = append(v.Ports, port)
 		for _, g := range []groupSide{{p.InnerSG, fabric.Inner}, {p.OuterSG, fabric.Outer}} {
 			if g.id != "" {
 				groups[g] = append(groups[g], p.ID)
@@ -180,6 +199,9 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		}
 	}
 	if v.Groups, v.Sets, err = loadGroups(ctx, db, groups); err != nil {
+		return nil, err
+	}
+	if err := loadVirtuals(ctx, db, v.Virtuals, v.Ports); err != nil {
 		return nil, err
 	}
 	return v, s.loadEIPs(ctx, db, row.Region, v, hosts)
@@ -401,16 +423,17 @@ func (s *Service) reconcile(ctx context.Context) error {
 		return errors.Join(failed...)
 	}
 	var used []string
-	if err := s.DB.Reader().NewRaw("SELECT vpc_id FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0 UNION SELECT vpc_id FROM peering UNION SELECT peer_id FROM peering").Scan(ctx, &used); err != nil {
+	if err := s.DB.Reader().NewRaw("SELECT CASE WHEN segment_id <> '' THEN id ELSE vpc_id END FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0 UNION SELECT vpc_id FROM peering UNION SELECT peer_id FROM peering").Scan(ctx, &used); err != nil {
 		return err
 	}
-	failed = append(failed, s.syncAll(ctx, uniq(append(used, vpcs...))))
+	outer, err := s.Fabric.PresentOuterPorts(ctx)
+	failed = append(failed, err, s.syncAll(ctx, uniq(slices.Concat(used, vpcs, outer))))
 	for _, id := range present {
 		if !known[id] {
 			failed = append(failed, s.Fabric.RemoveSegment(ctx, id))
 		}
 	}
-	return errors.Join(append(failed, s.forget(ctx), s.forgetVPCs(ctx))...)
+	return errors.Join(append(failed, s.forget(ctx), s.forgetVPCs(ctx), s.forgetNICs(ctx))...)
 }
 
 // syncAll syncs VPCs, a few at a time; one that fails does not hold up the others.

@@ -14,9 +14,9 @@ func (s *Service) Verify(ctx context.Context) ([]string, error) {
 			WHERE p.used <> (SELECT COUNT(*) FROM address AS a WHERE a.pool = p.id)`},
 		{"pool %s handed out more than it has", `SELECT id FROM subnet WHERE used > capacity UNION ALL SELECT id FROM segment WHERE used > capacity`},
 		{"address of port %s is held by nobody", `SELECT a.owner_id FROM address AS a WHERE a.owner_kind = 'port'
-			AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.id = a.owner_id AND p.subnet_id = a.pool AND p.num = a.num)`},
+			AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.id = a.owner_id AND (p.subnet_id = a.pool OR p.segment_id = a.pool) AND p.num = a.num)`},
 		{"port %s does not hold its address", `SELECT p.id FROM port AS p WHERE NOT EXISTS
-			(SELECT 1 FROM address AS a WHERE a.pool = p.subnet_id AND a.num = p.num AND a.owner_kind = 'port' AND a.owner_id = p.id)`},
+			(SELECT 1 FROM address AS a WHERE a.pool IN (p.subnet_id, p.segment_id) AND a.num = p.num AND a.owner_kind = 'port' AND a.owner_id = p.id)`},
 		{"address of EIP %s is held by nobody", `SELECT a.owner_id FROM address AS a WHERE a.owner_kind = 'eip'
 			AND NOT EXISTS (SELECT 1 FROM eip AS e WHERE e.id = a.owner_id AND e.segment_id = a.pool AND e.num = a.num AND e.state <> 'Released')`},
 		{"EIP %s does not hold its address", `SELECT e.id FROM eip AS e WHERE e.state <> 'Released' AND NOT EXISTS
@@ -45,6 +45,14 @@ func (s *Service) Verify(ctx context.Context) ([]string, error) {
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = v.id)`},
 		{"subnet %s changes and nothing works on it", `SELECT n.id FROM subnet AS n WHERE n.state IN ('Allocating', 'Deleting')
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = n.id)`},
+		{"route %s changes and nothing works on it", `SELECT r.id FROM route AS r WHERE r.state <> 'Available' AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = r.id)`},
+		{"link %s changes and nothing works on it", `SELECT p.id FROM peering AS p WHERE p.state <> 'Available' AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = p.id)`},
+		{"NIC %s changes and nothing works on it", `SELECT n.id FROM nic AS n WHERE n.state IN ('Bounding', 'Unbounding', 'Updating') AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = n.id)`},
+		{"NIC %s and its port disagree", `SELECT n.id FROM nic AS n WHERE n.ended_at = 0 AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.id = n.id
+			AND p.owner_id = CASE WHEN n.bind_id = '' THEN n.id ELSE n.bind_id END AND p.kept = (n.state IN ('Free', 'Unbounding') OR n.state = 'Updating' AND n.bind_id = ''))`},
+		{"VIP %s changes and nothing works on it", `SELECT v.id FROM vip AS v WHERE v.state IN ('Allocating', 'Updating', 'Deleting') AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = v.id)`},
+		{"VIP %s is without its port", `SELECT v.id FROM vip AS v WHERE v.ended_at = 0 AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.id = v.id AND p.owner_id = v.id)`},
+		{"carrier of VIP %s is not there", `SELECT c.vip_id FROM vip_carrier AS c WHERE NOT EXISTS (SELECT 1 FROM port AS p JOIN port AS v ON v.subnet_id = p.subnet_id WHERE p.id = c.port_id AND v.id = c.vip_id)`},
 		{"subnet %s is without its VPC", `SELECT n.id FROM subnet AS n WHERE n.ended_at = 0 AND NOT EXISTS (SELECT 1 FROM vpc AS v WHERE v.id = n.vpc_id AND v.ended_at = 0)`},
 		{"subnet %s is gone and has addresses in use", `SELECT n.id FROM subnet AS n WHERE n.ended_at > 0 AND n.used > 0`},
 		{"subnets of %s overlap", `SELECT a.vpc_id FROM subnet AS a JOIN subnet AS b ON a.vpc_id = b.vpc_id AND a.id < b.id AND a.cidr = b.cidr WHERE a.ended_at = 0 AND b.ended_at = 0`},

@@ -2288,6 +2288,7 @@ type Domain struct {
 	Cpus           uint32                 `protobuf:"varint,40,opt,name=cpus,proto3" json:"cpus,omitempty"`                                          // of the running guest; 0: it is off
 	MemoryMib      uint64                 `protobuf:"varint,41,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`               // likewise
 	Volumes        []string               `protobuf:"bytes,20,rep,name=volumes,proto3" json:"volumes,omitempty"`                                     // that its QEMU has open, or its definition when it is off
+	Ports          []string               `protobuf:"bytes,60,rep,name=ports,proto3" json:"ports,omitempty"`                                         // interface ids that its QEMU has, or its definition when it is off
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2381,6 +2382,13 @@ func (x *Domain) GetMemoryMib() uint64 {
 func (x *Domain) GetVolumes() []string {
 	if x != nil {
 		return x.Volumes
+	}
+	return nil
+}
+
+func (x *Domain) GetPorts() []string {
+	if x != nil {
+		return x.Ports
 	}
 	return nil
 }
@@ -3498,7 +3506,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\tuser_data\x18\x06 \x01(\fR\buserData\x12%\n" +
 	"\x0enetwork_config\x18\a \x01(\tR\rnetworkConfig\x12\x1d\n" +
 	"\n" +
-	"mount_data\x18\b \x01(\tR\tmountData\"\xa5\x02\n" +
+	"mount_data\x18\b \x01(\tR\tmountData\"\xbb\x02\n" +
 	"\x06Domain\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .lingyun.hostlink.v1.DomainStateR\x05state\x12\x1e\n" +
@@ -3511,7 +3519,8 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x04cpus\x18( \x01(\rR\x04cpus\x12\x1d\n" +
 	"\n" +
 	"memory_mib\x18) \x01(\x04R\tmemoryMib\x12\x18\n" +
-	"\avolumes\x18\x14 \x03(\tR\avolumes\"W\n" +
+	"\avolumes\x18\x14 \x03(\tR\avolumes\x12\x14\n" +
+	"\x05ports\x18< \x03(\tR\x05ports\"W\n" +
 	"\x13RemoveDomainRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +

@@ -1,0 +1,479 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
+)
+
+// Kinds of NICs and VIPs: in a subnet, or on an external segment itself.
+const (
+	LAN = "LAN"
+	WAN = "WAN"
+)
+
+// How many elastic NICs a machine takes.
+const (
+	maxNICs    = 6
+	maxNICsARM = 3
+)
+
+// NIC is a row of elastic NICs. Its port has the same id; while it is attached to nothing, the port is kept.
+type NIC struct {
+	bun.BaseModel `bun:"table:nic"`
+
+	ID         string `bun:"id,pk"`
+	Region     string `bun:"region"`
+	Company    int64  `bun:"company"`
+	Project    string `bun:"project"`
+	Name       string `bun:"name"`
+	Remark     string `bun:"remark"`
+	Kind       string `bun:"kind"`
+	VPCID      string `bun:"vpc_id"`
+	SubnetID   string `bun:"subnet_id"`
+	SegmentID  string `bun:"segment_id"`
+	Bandwidth  int    `bun:"bandwidth"`
+	ChargeType string `bun:"charge_type"`
+	Quantity   int    `bun:"quantity"`
+	AutoRenew  bool   `bun:"auto_renew"`
+	State      string `bun:"state"`
+	Reason     string `bun:"reason"`
+	ReasonCode int    `bun:"reason_code"`
+	BindKind   string `bun:"bind_kind"`
+	BindID     string `bun:"bind_id"`
+	ExpireAt   int64  `bun:"expire_at"`
+	CreatedAt  int64  `bun:"created_at"`
+	UpdatedAt  int64  `bun:"updated_at"`
+	EndedAt    int64  `bun:"ended_at"`
+	Generation int64  `bun:"generation"`
+}
+
+// Machine is a machine as NICs and VIPs see it.
+type Machine struct {
+	PortID  string // its own
+	Name    string
+	Project string
+	HostID  string
+	Arch    string
+	Stopped bool
+}
+
+// Machines is the kind of target that NICs are attached to; compute registers it.
+type Machines interface {
+	Target
+	// Machine checks in the caller's transaction that the machine is in the scope and in a state that allows
+	// attaching: 1004, 1005, 1006.
+	Machine(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*Machine, error)
+	// Plug makes the machine's host follow its rows and returns when it does. NICs are those of DomainPorts.
+	Plug(ctx context.Context, id string) error
+}
+
+func (s *Service) machines() (Machines, error) {
+	m, ok := s.targets[VM].(Machines)
+	if !ok {
+		return nil, errors.New("network: nothing runs machines")
+	}
+	return m, nil
+}
+
+// Actions on a NIC. Attach and Detach are judged twice: with the machine it is attached to, and with another.
+const (
+	nicAttach      = "Attach"
+	nicAttachOther = "Attach to another"
+	nicDetach      = "Detach"
+	nicDetachOther = "Detach from another"
+	nicDelete      = "Delete"
+	nicBandwidth   = "Change bandwidth"
+	nicMAC         = "Change MAC"
+)
+
+var nicVerbs = []string{nicAttach, nicAttachOther, nicDetach, nicDetachOther, nicDelete, nicBandwidth, nicMAC}
+
+var nicStates = []string{Free, Bounding, Bound, Unbounding, Updating, Released}
+
+const (
+	stillBound = retcode.NICStillBound
+	elsewhere  = retcode.NICBoundElsewhere
+)
+
+// nicVerdict says what an action meets in a state. Columns are in the order of nicVerbs.
+var nicVerdict = map[string][7]retcode.Code{
+	//          Attach   another    Detach   another  Delete      Bandwidth MAC
+	Free:       {proceed, proceed, state, state, proceed, proceed, proceed},
+	Bounding:   {repeat, elsewhere, state, state, state, state, state},
+	Bound:      {repeat, elsewhere, proceed, state, stillBound, proceed, stillBound},
+	Unbounding: {state, state, repeat, state, state, state, state},
+	Updating:   {state, state, state, state, state, state, state},
+	Released:   {gone, gone, gone, gone, gone, gone, gone},
+}
+
+// check turns the verdict into an error: nil, errRepeat or the state's code.
+func (n *NIC) check(verb string) error {
+	code := retcode.ServiceError
+	if row, ok := nicVerdict[n.State]; ok {
+		code = row[slices.Index(nicVerbs, verb)]
+	}
+	switch code {
+	case proceed:
+		return nil
+	case repeat:
+		return errRepeat
+	case stillBound, elsewhere:
+		return code.Errorf("%s is bound to %s", n.ID, n.BindID)
+	}
+	return code.Errorf("%s is %s, which does not allow %s", n.ID, n.State, verb)
+}
+
+// toward picks the verb by whether the NIC is attached to the machine.
+func (n *NIC) toward(id, same, other string) string {
+	if n.BindID == "" || n.BindID == id {
+		return same
+	}
+	return other
+}
+
+// nicByID reads a NIC of a scope, also a destroyed one: 200 when unknown or out of it.
+func nicByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*NIC, error) {
+	n := new(NIC)
+	found, err := one(identity.Own(idb.NewSelect().Model(n).Where("id = ?", id), scope).Scan(ctx))
+	if err == nil && !found {
+		err = retcode.ResourceNotFound.Errorf("NICID %s", id)
+	}
+	return n, err
+}
+
+// parseMAC reads a wanted MAC: 4 none, 113 not a unicast address.
+func parseMAC(text string) (string, error) {
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 {
+		return "", retcode.InvalidParameterFormat.Errorf("MAC: %q is no hardware address", text)
+	}
+	if mac[0]&1 != 0 || strings.Trim(mac.String(), "0:") == "" {
+		return "", retcode.InvalidParameter.Errorf("MAC: %s is no unicast address", mac)
+	}
+	return mac.String(), nil
+}
+
+// reserveOuter takes an address of a segment and makes a port of it: 4, 8001, 8004, 8005, 8006, 113 (MAC).
+func (s *Service) reserveOuter(ctx context.Context, tx bun.Tx, g *Segment, wanted netip.Addr, port *Port, mac string) error {
+	p, err := g.pool()
+	if err != nil {
+		return err
+	}
+	if wanted.IsValid() {
+		port.Num = offset(p.cidr, wanted)
+		err = p.takeAt(ctx, tx, port.Num, ofPort, port.ID)
+	} else {
+		port.Num, err = p.take(ctx, tx, ofPort, port.ID)
+	}
+	switch {
+	case errors.Is(err, errExhausted):
+		return retcode.IPInsufficient.Errorf("segment %s has no free address", g.Name)
+	case errors.Is(err, errTaken):
+		return s.taken(ctx, tx, g, p, port.Num)
+	case err != nil:
+		return err
+	}
+	port.UUID, port.IP = uuid.NewString(), nth(p.cidr, port.Num).String()
+	return insertPort(ctx, tx, port, mac)
+}
+
+// insertPort writes a port with the wanted MAC (113 when it is somebody's), or with a new one.
+func insertPort(ctx context.Context, tx bun.Tx, port *Port, mac string) error {
+	for {
+		if port.MAC = mac; mac == "" {
+			port.MAC = newMAC()
+		}
+		ok, err := changed(tx.NewInsert().Model(port).On("CONFLICT (mac) DO NOTHING").Exec(ctx))
+		if err != nil || ok {
+			return err
+		}
+		if mac != "" {
+			return retcode.InvalidParameter.Errorf("MAC: %s is in use", mac)
+		}
+	}
+}
+
+// key is what a port is synced by: its VPC, or itself when it is on a segment.
+func (p *Port) key() string {
+	if p.SegmentID != "" {
+		return p.ID
+	}
+	return p.VPCID
+}
+
+// pooled is where a port's address is from.
+func (p *Port) pooled() *pool {
+	if p.SegmentID != "" {
+		return &pool{table: "segment", id: p.SegmentID}
+	}
+	return &pool{table: "subnet", id: p.SubnetID}
+}
+
+// checkAttach refuses what a machine does not take: 208 too many NICs, 8002 an address that it has already, 113 a
+// segment that its host does not reach. The caller holds the machine's own port.
+func (s *Service) checkAttach(ctx context.Context, tx bun.Tx, n *NIC, port *Port, m *Machine, id string) error {
+	limit := maxNICs
+	if m.Arch == "aarch64" {
+		limit = maxNICsARM
+	}
+	if there, err := tx.NewSelect().Model((*NIC)(nil)).Where("bind_id = ?", id).Count(ctx); err != nil {
+		return err
+	} else if there >= int64(limit) {
+		return retcode.BindLimitReached.Errorf("%s has %d elastic network interfaces", id, limit)
+	}
+	if twice, err := exists(ctx, tx, "SELECT 1 FROM port WHERE owner_id = ? AND ip = ? UNION SELECT 1 FROM eip WHERE bind_id = ? AND ip = ?", id, port.IP, id, port.IP); err != nil {
+		return err
+	} else if twice {
+		return retcode.DuplicateIPBinding.Errorf("%s has the address %s already", id, port.IP)
+	}
+	if n.Kind == WAN {
+		segments, err := segmentsByID(ctx, tx, []string{n.SegmentID})
+		if err != nil {
+			return err
+		}
+		info, _ := s.Fleet.HostInfo(m.HostID)
+		if g := segments[n.SegmentID]; g == nil || !slices.Contains(info.Networks, g.Network) {
+			return retcode.InvalidParameter.Errorf("the host of %s is not on the network of segment %s", id, n.SegmentID)
+		}
+	}
+	return nil
+}
+
+// nicChange is the state of attaching and detaching.
+type nicChange struct {
+	NIC     string
+	Machine string
+	Key     string // of its port
+}
+
+// registerNIC registers the workflows of NICs.
+func (s *Service) registerNIC() {
+	program := func(ctx context.Context, c *nicChange) error {
+		return s.programEdit(ctx, &edit{VPCs: []string{c.Key}})
+	}
+	plug := func(ctx context.Context, c *nicChange) error {
+		m, err := s.machines()
+		if err != nil {
+			return err
+		}
+		return m.Plug(ctx, c.Machine)
+	}
+	out := func(ctx context.Context, c *nicChange) error {
+		return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+			_, err := s.beginDetach(ctx, tx, c.NIC, nil, Bounding)
+			return err
+		})
+	}
+	back := func(ctx context.Context, c *nicChange) error {
+		return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error { return s.reattach(ctx, tx, c.NIC) })
+	}
+	s.attachNIC = workflow.Register(s.Engine, workflow.Definition[nicChange]{
+		Name: "nic.attach",
+		Steps: []workflow.Step[nicChange]{
+			{Name: "program", Deadline: programTimeout, Do: program, Undo: func(ctx context.Context, c *nicChange) error {
+				if err := out(ctx, c); err != nil {
+					return err
+				}
+				return s.SyncVPC(ctx, c.Key)
+			}},
+			{Name: "plug", Deadline: programTimeout, Do: plug, Undo: func(ctx context.Context, c *nicChange) error {
+				if err := out(ctx, c); err != nil {
+					return err
+				}
+				return s.unplugged(ctx, c)
+			}},
+		},
+		Settle: func(ctx context.Context, tx bun.Tx, c *nicChange) error {
+			_, err := s.turn(ctx, tx, "nic", c.NIC, Bound, nil, Bounding)
+			return err
+		},
+		Abort: func(ctx context.Context, tx bun.Tx, c *nicChange, cause error) error {
+			if _, err := s.beginDetach(ctx, tx, c.NIC, nil, Bounding); err != nil { // a change that no step began
+				return err
+			}
+			return s.freeNIC(ctx, tx, c.NIC, cause)
+		},
+	})
+	s.detachNIC = workflow.Register(s.Engine, workflow.Definition[nicChange]{
+		Name: "nic.detach",
+		Steps: []workflow.Step[nicChange]{
+			{Name: "unplug", Deadline: programTimeout, Do: plug, Undo: func(ctx context.Context, c *nicChange) error {
+				if err := back(ctx, c); err != nil {
+					return err
+				}
+				return s.unplugged(ctx, c)
+			}},
+			{Name: "program", Deadline: programTimeout, Do: program, Undo: func(ctx context.Context, c *nicChange) error {
+				if err := back(ctx, c); err != nil {
+					return err
+				}
+				return s.SyncVPC(ctx, c.Key)
+			}},
+		},
+		Settle: func(ctx context.Context, tx bun.Tx, c *nicChange) error { return s.freeNIC(ctx, tx, c.NIC, nil) },
+		Abort: func(ctx context.Context, tx bun.Tx, c *nicChange, cause error) error {
+			if err := s.reattach(ctx, tx, c.NIC); err != nil {
+				return err
+			}
+			_, err := s.turn(ctx, tx, "nic", c.NIC, Bound, cause, Bounding)
+			return err
+		},
+	})
+	s.limitNIC = s.registerEdit(editing{
+		name: "nic.bandwidth",
+		revert: func(ctx context.Context, tx bun.Tx, e *edit) error {
+			if _, err := tx.NewRaw("UPDATE nic SET bandwidth = CAST(? AS BIGINT) WHERE id = ? AND state = ?", e.Was["bandwidth"], e.ID, Updating).Exec(ctx); err != nil {
+				return err
+			}
+			_, err := tx.NewRaw("UPDATE port SET in_mbps = CAST(?0 AS BIGINT), out_mbps = CAST(?0 AS BIGINT) WHERE id = ?1", e.Was["bandwidth"], e.ID).Exec(ctx)
+			return err
+		},
+		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
+			_, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], nil, Updating)
+			return err
+		},
+		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
+			_, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], cause, Updating)
+			return err
+		},
+	})
+}
+
+// unplugged is plug for undoing: a machine that went meanwhile needs none.
+func (s *Service) unplugged(ctx context.Context, c *nicChange) error {
+	m, err := s.machines()
+	if err != nil {
+		return err
+	}
+	if err = m.Plug(ctx, c.Machine); retcode.Of(err) == retcode.VMNotFound {
+		return nil
+	}
+	return err
+}
+
+// beginDetach makes a NIC Unbounding and takes its port out of the network. It tells whether the NIC was in the state.
+func (s *Service) beginDetach(ctx context.Context, tx bun.Tx, id string, cause error, from ...string) (bool, error) {
+	ok, err := s.turn(ctx, tx, "nic", id, Unbounding, cause, from...)
+	if err != nil || !ok {
+		return ok, err
+	}
+	return true, s.KeepPort(ctx, tx, id)
+}
+
+// reattach makes an Unbounding NIC Bounding again.
+func (s *Service) reattach(ctx context.Context, tx bun.Tx, id string) error {
+	if ok, err := s.turn(ctx, tx, "nic", id, Bounding, nil, Unbounding); err != nil || !ok {
+		return err
+	}
+	return s.ReturnPort(ctx, tx, id)
+}
+
+// freeNIC makes an Unbounding NIC Free; it carries no VIP any more.
+func (s *Service) freeNIC(ctx context.Context, tx bun.Tx, id string, cause error) error {
+	if ok, err := s.turn(ctx, tx, "nic", id, Free, cause, Unbounding); err != nil || !ok {
+		return err
+	}
+	for _, statement := range []string{
+		"UPDATE nic SET bind_kind = '', bind_id = '' WHERE id = ?",
+		"UPDATE port SET owner_kind = 'NIC', owner_id = id, host_id = '' WHERE id = ?",
+		"DELETE FROM vip_carrier WHERE port_id = ?",
+	} {
+		if _, err := tx.NewRaw(statement, id).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endNIC destroys a Free NIC, leaving a tombstone.
+func (s *Service) endNIC(ctx context.Context, tx bun.Tx, id string) error {
+	if ok, err := s.turn(ctx, tx, "nic", id, Released, nil, Free); err != nil || !ok {
+		return err
+	}
+	if err := s.ReleasePort(ctx, tx, id); err != nil {
+		return err
+	}
+	n := new(NIC)
+	if err := tx.NewRaw("UPDATE nic SET ended_at = ? WHERE id = ? RETURNING *", s.Clock.Micros(), id).Scan(ctx, n); err != nil {
+		return err
+	}
+	return s.Catalog.Release(ctx, tx, n.Company, n.Region, catalog.Amounts{catalog.NIC: 1})
+}
+
+// BeginLeaveTx takes an owner's elastic NICs and its part in VIPs away from it (its deletion) and returns the NICs'
+// ids. The caller holds the owner's lock and those of the NICs. Then: Plug or the removal of the machine,
+// SyncOwner, SettleLeaveTx.
+func (s *Service) BeginLeaveTx(ctx context.Context, tx bun.Tx, owner string) ([]string, error) {
+	var ids []string
+	if err := tx.NewSelect().Model((*NIC)(nil)).Column("id").Where("bind_id = ?", owner).Order("id").Scan(ctx, &ids); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if _, err := s.beginDetach(ctx, tx, id, nil, Bound, Bounding); err != nil {
+			return nil, err
+		}
+	}
+	_, err := tx.NewRaw("DELETE FROM vip_carrier WHERE port_id IN (SELECT id FROM port WHERE owner_id = ?)", owner).Exec(ctx)
+	return ids, err
+}
+
+// SyncOwner tells the fabric every network that an owner has a port in.
+func (s *Service) SyncOwner(ctx context.Context, owner string) error {
+	var ports []Port
+	if err := s.DB.Reader().NewSelect().Model(&ports).Where("owner_id = ?", owner).Scan(ctx); err != nil {
+		return err
+	}
+	return s.syncAll(ctx, uniq(column(ports, func(p *Port) string { return p.key() })))
+}
+
+// SettleLeaveTx makes NICs Free that BeginLeaveTx took away, or destroys them.
+func (s *Service) SettleLeaveTx(ctx context.Context, tx bun.Tx, destroy bool, ids ...string) error {
+	for _, id := range ids {
+		if err := s.freeNIC(ctx, tx, id, nil); err != nil {
+			return err
+		}
+		if destroy {
+			if err := s.endNIC(ctx, tx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// DomainPorts are the ports of a machine that its host plugs in: its own first, then the elastic ones in the order in
+// which they were made.
+func (s *Service) DomainPorts(ctx context.Context, idb bun.IDB, owner, own string) ([]Port, error) {
+	ports, err := database.Find[Port](ctx, idb, "WHERE owner_id = ? AND (id = ? OR kept = ?) ORDER BY CASE WHEN id = ? THEN 0 ELSE 1 END, created_at, id", owner, own, false, own)
+	if err == nil && (len(ports) == 0 || ports[0].ID != own) {
+		err = errors.New("network: " + owner + " has no port of its own")
+	}
+	return ports, err
+}
+
+// forgetNICs deletes old tombstones of NICs and VIPs.
+func (s *Service) forgetNICs(ctx context.Context) error {
+	before := s.Clock.Now().Add(-tombstoneAge).UnixMicro()
+	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		for _, table := range []string{"nic", "vip"} {
+			if _, err := tx.NewRaw("DELETE FROM ? WHERE ended_at > 0 AND ended_at < ?", bun.Ident(table), before).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
