@@ -175,6 +175,10 @@ func TestGuestInside(t *testing.T) {
 		spec.Cpus = 2
 	})
 
+	t.Run("NICs are plugged in and out", func(t *testing.T) {
+		e.plugsNICs(spec, ensure, func() string { return e.inGuest(h, vmID, "Third.3", "echo MACS $(cat /sys/class/net/*/address)") })
+	})
+
 	t.Run("screen", func(t *testing.T) {
 		c, err := h.Console(ctx, vmID, pb.ConsoleKind_CONSOLE_KIND_VNC)
 		if err != nil {
