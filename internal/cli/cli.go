@@ -31,6 +31,7 @@ func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		vmCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
 		recycleCommand(), logCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
+		projectCommand(), roleCommand(), grantCommand(), serviceCommand(), applicationCommand(),
 	}
 }
 
