@@ -18,6 +18,18 @@ type Request struct{ p params }
 // Get returns the text of a scalar parameter; empty when there is none.
 func (r Request) Get(name string) string { return r.p.get(name) }
 
+// As is the whole request as one of another action, for Execute.
+func (r Request) As(name string) []byte {
+	p := make(params, 0, len(r.p))
+	for _, one := range r.p {
+		if one.name == paramAction {
+			one.value = node{kind: text, text: name}
+		}
+		p = append(p, one)
+	}
+	return Request{p}.Text(false)
+}
+
 // hidden are parts of names of parameters that hold secrets.
 var hidden = []string{"password", "secret", "userdata", "privatekey", "sharedkey", "psk", "token"}
 

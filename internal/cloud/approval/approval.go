@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -104,6 +105,7 @@ func (s *Service) Approve(ctx context.Context, c *action.Call, spec action.Spec,
 	if a.Project == "" && c.Projects == nil {
 		a.Project = identity.DefaultProject(a.Company)
 	}
+	a.Price = s.price(ctx, c, r)
 	if t.AutoApprove {
 		return s.approveItself(ctx, c, a, run)
 	}
@@ -131,6 +133,42 @@ func (s *Service) Approve(ctx context.Context, c *action.Call, spec action.Spec,
 		s.Engine.Kick(operation)
 	}
 	return json.Marshal(struct{ ApplicationID string }{a.ID})
+}
+
+// quotes are the actions that say what an action would cost, from the same parameters.
+var quotes = map[string]string{"CreateVMInstance": "GetVMInstancePrice", "ResizeVMConfig": "GetPaymentOfPremium", "CreateDisk": "GetDiskPrice",
+	"UpgradeDisk": "GetUpgradeDiskPrice", "AllocateEIP": "GetEIPPrice", "ModifyEIPBandwidth": "GetEIPDiffPrice", "CreateLB": "GetLBPrice",
+	"UpdateNICIPBandwidth": "GetUpdateNICPrice"}
+
+// price is what a request would cost now, in 1/10,000 yuan, for people to decide by; 0 when nobody can say: it is
+// charged as it is when the request is executed.
+func (s *Service) price(ctx context.Context, c *action.Call, r action.Request) int64 {
+	quote := quotes[c.Action]
+	if quote == "" {
+		return 0
+	}
+	call := &action.Call{RequestID: c.RequestID, Caller: c.Caller, ClientIP: c.ClientIP, Language: c.Language, Received: c.Received}
+	body, err := s.handler.Execute(ctx, call, r.As(quote))
+	if err != nil {
+		return 0
+	}
+	var answer struct {
+		Price float64
+		Infos []struct {
+			ChargeType string
+			Price      float64
+		}
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return 0
+	}
+	yuan := answer.Price
+	for i, info := range answer.Infos {
+		if i == 0 || info.ChargeType == r.Get("ChargeType") {
+			yuan = info.Price
+		}
+	}
+	return int64(math.Round(yuan * 10_000))
 }
 
 // approveItself runs a request whose approval gives itself. The application is written in the request's own

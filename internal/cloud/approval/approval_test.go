@@ -2,6 +2,7 @@ package approval_test
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +93,9 @@ func TestAnApplicationIsExecutedAfterItsApproval(t *testing.T) {
 			t.Fatalf("the answer is %v", r.Body)
 		}
 		a := get(t, tenant, id)
+		if price, err := strconv.ParseFloat(a.String("Price"), 64); err != nil || price <= 0 {
+			t.Errorf("the price is %s, %v", a.String("Price"), err)
+		}
 		if a.String("State") != "Pending" || a.String("Name") != "new shop" || a.String("Reason") != "christmas" || a.String("APIName") != "CreateVMInstance" ||
 			a.String("ResourceType") != "VM" || a.String("ApplicantEmail") != tenant.Email || a.String("CurrentNode") == "" || len(a.List("Nodes")) != 1 {
 			t.Errorf("the application is %v", a)

@@ -3,6 +3,7 @@ package identity_test
 import (
 	"testing"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -11,7 +12,7 @@ import (
 )
 
 // newSub makes a client of a new sub-account without roles.
-func newSub(t *testing.T, c *controllertest.Cloud, of *controllertest.Client, email string) *controllertest.Client {
+func newSub(t testing.TB, c *controllertest.Cloud, of *controllertest.Client, email string) *controllertest.Client {
 	t.Helper()
 	id := of.Must(t, "CreateSubMember", P{"MemberEmail": email, "MemberName": "member", "Password": "Secret-123456"}).Int("MemberID")
 	k := of.Must(t, "CreateAPIKey", P{"MemberID": id})
@@ -125,4 +126,19 @@ func TestGrants(t *testing.T) {
 		}
 		tenant.Must(t, "DeleteRole", P{"RoleID": role})
 	})
+}
+
+// BenchmarkPermit is the permission check of a sub-account, which is in the way of every one of its requests.
+func BenchmarkPermit(b *testing.B) {
+	c := controllertest.Start(b, controllertest.Options{Hosts: 1})
+	tenant := c.NewTenant(b)
+	ann := newSub(b, c, tenant, "ann@example.com")
+	tenant.Must(b, "GrantRole", P{"MemberID": ann.Account, "RoleIDs": []string{identity.ReadOnlyRole}})
+	spec := action.Spec{Name: "DescribeVMInstance", Module: "vm"}
+	for b.Loop() {
+		call := &action.Call{Region: "cn", Caller: action.Caller{Account: ann.Account, Company: ann.Company, Sub: true}}
+		if err := c.Identity.Permit(b.Context(), call, spec); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
