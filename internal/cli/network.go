@@ -50,14 +50,6 @@ func imageCommand() *cobra.Command {
 	return group("image", "Images", images.listCommand(), images.showCommand())
 }
 
-func vpcCommand() *cobra.Command {
-	return group("vpc", "Private networks", vpcs.listCommand(), vpcs.showCommand())
-}
-
-func subnetCommand() *cobra.Command {
-	return group("subnet", "Subnets", subnets.listCommand(), subnets.showCommand())
-}
-
 func sgCommand() *cobra.Command {
 	const form = "PROTOCOL|PORT|CIDR|ACTION|PRIORITY|DIRECTION, e.g. 'TCP|8080|0.0.0.0/0|ACCEPT|HIGH|1' (1 is in, 0 is out)"
 	show := groups.on(command("show SG", "Show one with its rules", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {

@@ -143,6 +143,10 @@ func TestGuestInside(t *testing.T) {
 		}
 	})
 
+	t.Run("NICs are plugged in and out", func(t *testing.T) {
+		e.plugsNICs(spec, ensure, func() string { return e.inGuest(h, vmID, "Third.3", "echo MACS $(cat /sys/class/net/*/address)") })
+	})
+
 	t.Run("hot resize", func(t *testing.T) {
 		count := func() (cpus int, mib int) {
 			out := e.inGuest(h, vmID, "Third.3", "echo N=$(grep -c ^processor /proc/cpuinfo)=$(($(sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo) / 1024))=")
@@ -173,10 +177,6 @@ func TestGuestInside(t *testing.T) {
 			t.Fatalf("a processor was taken from a running guest: %v", d)
 		}
 		spec.Cpus = 2
-	})
-
-	t.Run("NICs are plugged in and out", func(t *testing.T) {
-		e.plugsNICs(spec, ensure, func() string { return e.inGuest(h, vmID, "Third.3", "echo MACS $(cat /sys/class/net/*/address)") })
 	})
 
 	t.Run("screen", func(t *testing.T) {

@@ -74,6 +74,12 @@ func (t target) Plug(ctx context.Context, id string) error {
 	}
 }
 
+// Moved implements network.Machines.
+func (t target) Moved(ctx context.Context, tx bun.Tx, id, subnet string) error {
+	_, err := tx.NewUpdate().Model((*VM)(nil)).Set("subnet_id = ?", subnet).Set("updated_at = ?", t.Clock.Micros()).Where("id = ?", id).Exec(ctx)
+	return err
+}
+
 func (t target) plugOnce(ctx context.Context, id string, failure *retcode.Error) (done bool, err error) {
 	unlock, err := t.plugs.lock(ctx, id)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 // innerActions are those of what lies inside VPCs.
 func (s *Service) innerActions() []action.Action {
-	return slices.Concat(s.vpcActions(), s.routeActions(), s.peeringActions(), s.nicActions(), s.vipActions())
+	return slices.Concat(s.vpcActions(), s.routeActions(), s.peeringActions(), s.nicActions(), s.vipActions(), s.drawingActions())
 }
 
 func (s *Service) vpcActions() []action.Action {

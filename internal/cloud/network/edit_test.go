@@ -301,6 +301,18 @@ func TestNICWorkflows(t *testing.T) {
 	})
 }
 
+func TestMoveWorkflow(t *testing.T) {
+	proveEdit(t, "ip.replace", func(t *testing.T, f *fixture) func(*testing.T) {
+		v, _, _ := f.network(t)
+		f.port(t, "vm-one", "10.0.0.20")
+		must(t, f.SyncVPC(t.Context(), v.ID))
+		return func(t *testing.T) {
+			_, err := f.replaceIP(t.Context(), call("ReplaceIP"), &replaceIPRequest{ResourceID: "vm-one", IP: "10.0.0.30"})
+			must(t, err)
+		}
+	})
+}
+
 func TestVIPWorkflows(t *testing.T) {
 	prepare := func(t *testing.T, f *fixture) (allocateVIPRequest, func(t *testing.T) string) {
 		vpc, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")

@@ -78,11 +78,11 @@ type Service struct {
 	sides             *workflow.Workflow[sideChanges]
 	entries           *workflow.Workflow[entryChange]
 
-	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
-	makeRoute, changeRoute, removeRoute          *workflow.Workflow[edit]
-	makePeering, removePeering                   *workflow.Workflow[edit]
-	makeVIP, changeVIP, removeVIP, limitNIC      *workflow.Workflow[edit]
-	attachNIC, detachNIC                         *workflow.Workflow[nicChange]
+	makeVPC, removeVPC, makeSubnet, removeSubnet    *workflow.Workflow[edit]
+	makeRoute, changeRoute, removeRoute             *workflow.Workflow[edit]
+	makePeering, removePeering                      *workflow.Workflow[edit]
+	makeVIP, changeVIP, removeVIP, limitNIC, moveIP *workflow.Workflow[edit]
+	attachNIC, detachNIC                            *workflow.Workflow[nicChange]
 }
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.

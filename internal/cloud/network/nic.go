@@ -79,6 +79,8 @@ type Machines interface {
 	Machine(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*Machine, error)
 	// Plug makes the machine's host follow its rows and returns when it does. NICs are those of DomainPorts.
 	Plug(ctx context.Context, id string) error
+	// Moved notes that the machine's own port is in another subnet.
+	Moved(ctx context.Context, tx bun.Tx, id, subnet string) error
 }
 
 func (s *Service) machines() (Machines, error) {

@@ -292,3 +292,73 @@ func TestVIPs(t *testing.T) {
 		c.Demo.Must(t, "ListAllocatedIPsInSubnet", P{"SubnetID": c.subnet})
 	})
 }
+
+func TestAnotherAddress(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := start(t, db, nil)
+		m := c.Fabric.(*fabric.Memory)
+		second := c.newSubnet(t, c.vpc, "10.0.9.0/24", nil)
+		vm := c.vm(t, P{"InternalIP": "10.0.0.50"})
+		eip := c.eip(t, nil)
+		c.Demo.Must(t, "BindEIP", on(eip, vm))
+		c.eipState(t, eip, "Bound")
+		c.Demo.Refuse(t, retcode.VMNotStopped, "ReplaceIP", P{"ResourceID": vm, "IP": "10.0.0.51"})
+		c.Demo.Must(t, "PoweroffVMInstance", P{"VMID": vm})
+		c.vmState(t, vm, "Stopped")
+		for _, r := range []struct {
+			code retcode.Code
+			more P
+		}{
+			{retcode.MissingParameter, P{"IP": ""}}, {retcode.InvalidParameterFormat, P{"IP": "ten"}}, {retcode.VMNotFound, P{"ResourceID": "vm-none"}}, {retcode.SubnetNotFound, P{"SubnetID": "subnet-none"}},
+			{retcode.IPOutOfSegment, P{"IP": "10.0.9.9"}}, {retcode.IPReserved, P{"IP": "10.0.0.1"}},
+		} {
+			p := P{"ResourceID": vm, "IP": "10.0.0.51"}
+			for k, v := range r.more {
+				p[k] = v
+			}
+			c.Demo.Refuse(t, r.code, "ReplaceIP", p)
+		}
+		near := c.vm(t, P{"InternalIP": "10.0.0.60"})
+		c.Demo.Refuse(t, retcode.IPAlreadyAllocated, "ReplaceIP", P{"ResourceID": vm, "IP": "10.0.0.60"})
+		moved := func(ip, subnet string) {
+			t.Helper()
+			controllertest.Eventually(t, 30e9, vm+" has "+ip, func() bool {
+				v, _ := m.VPC(c.vpc)
+				for _, p := range v.Ports {
+					if p.IP.String() == ip && p.SubnetID == subnet {
+						return true
+					}
+				}
+				return false
+			})
+		}
+		c.Demo.Must(t, "ReplaceIP", P{"ResourceID": vm, "IP": "10.0.0.51"})
+		moved("10.0.0.51", c.subnet)
+		controllertest.Eventually(t, 30e9, "another subnet", func() bool {
+			return c.Demo.Call(t, "ReplaceIP", P{"ResourceID": vm, "IP": "10.0.9.9", "SubnetID": second}).Code == retcode.OK
+		})
+		moved("10.0.9.9", second)
+		controllertest.Eventually(t, 30e9, "the old addresses are free", func() bool {
+			return c.Demo.Must(t, "ListAllocatedIPsInSubnet", P{"SubnetID": c.subnet}).Int("AllocatedIPCount") == 1
+		})
+		c.becomes(t, "DescribeVMInstance", "VMIDs", vm, "SubnetID", second)
+
+		// The drawing of all this.
+		vip := c.Demo.Must(t, "AllocateVIP", P{"Name": "vip", "VIPType": "LAN", "VPCID": c.vpc, "SubnetID": c.subnet, "AssociatedResourceIDs": []string{near}}).String("VIPID")
+		c.becomes(t, "DescribeVIP", "VIPIDs", vip, "Status", "Available")
+		info := controllertest.Info(c.Demo.Must(t, "DescribeNetworkTopology", P{"VPCID": c.vpc}).Body["Info"].(map[string]any))
+		edges := map[string]bool{}
+		for _, e := range info.List("Edges") {
+			edges[e.String("From")+" "+e.String("Kind")+" "+e.String("To")] = true
+		}
+		for _, want := range []string{c.vpc + " contains " + second, vm + " in " + second, near + " in " + c.subnet, vip + " in " + c.subnet, near + " carries " + vip, eip + " bound " + vm} {
+			if !edges[want] {
+				t.Errorf("the drawing lacks %s: %v", want, edges)
+			}
+		}
+		if n := len(info.List("Nodes")); n != 8 { // VPC, two subnets, two machines, VIP, EIP, segment
+			t.Errorf("%d nodes: %v", n, info)
+		}
+		c.NewTenant(t).Refuse(t, retcode.VPCNotFound, "DescribeNetworkTopology", P{"VPCID": c.vpc})
+	})
+}

@@ -85,6 +85,7 @@ func (s *Service) register() {
 	s.registerPeering()
 	s.registerNIC()
 	s.registerVIP()
+	s.registerMove()
 }
 
 // unreachable is worth another try; when tries end, the caller reads 560.

@@ -35,8 +35,10 @@ func (v vms) Describe(ctx context.Context, ids []string) (map[string]TargetPort,
 
 func (v vms) Machine(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*Machine, error) {
 	t, err := v.Resolve(ctx, tx, scope, id, false)
-	return &Machine{PortID: t.PortID, HostID: "host-1", Arch: "x86_64"}, err
+	return &Machine{PortID: t.PortID, HostID: "host-1", Arch: "x86_64", Stopped: true}, err
 }
+
+func (v vms) Moved(context.Context, bun.Tx, string, string) error { return nil }
 
 func (v vms) Plug(ctx context.Context, id string) error {
 	var own string

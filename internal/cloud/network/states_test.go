@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -68,5 +69,29 @@ func TestStatesAreDocumented(t *testing.T) {
 	}
 	if !strings.Contains(string(text), StatesTable()) {
 		t.Errorf("docs/public-addresses.md lacks the table:\n%s", StatesTable())
+	}
+}
+
+// TestNICStates holds the table of NICs against the documentation.
+func TestNICStates(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/vpc.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range nicStates {
+		row := "| `" + s + "` |"
+		for i := range nicVerbs {
+			switch code := nicVerdict[s][i]; code {
+			case proceed:
+				row += " yes |"
+			case repeat:
+				row += " 0 |"
+			default:
+				row += fmt.Sprintf(" %d |", code)
+			}
+		}
+		if !strings.Contains(string(doc), row) {
+			t.Errorf("docs/vpc.md lacks %s", row)
+		}
 	}
 }
