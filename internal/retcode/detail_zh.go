@@ -295,6 +295,8 @@ var detailZH = map[string]string{
 	"%s yuan are needed, the balances have %s":                    "需要 %s 元，账户余额为 %s 元",
 	"FromType is INPOUR_FROM_ and one of %s":                      "FromType 为 INPOUR_FROM_ 加上 %s 之一",
 	"CompanyID is required":                                       "必须提供 CompanyID",
+	"EndTime is at most two months after BeginTime":               "EndTime 最多在 BeginTime 之后两个月",
+	"withdrawals are for administrators":                          "只有管理员可以查看提现",
 	"EndTime must not be before BeginTime":                        "EndTime 不能早于 BeginTime",
 	"SerialNo %s was used":                                        "SerialNo %s 已使用过",
 	"SerialNo is required with RechargeType 1":                    "RechargeType 为 1 时必须提供 SerialNo",

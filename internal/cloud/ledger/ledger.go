@@ -101,6 +101,9 @@ func New(d Deps) *Service {
 		d.Location = func(string) *time.Location { return china() }
 	}
 	s := &Service{Deps: d, kinds: map[string]Kind{}, zones: map[string]zone{}}
+	if d.Downloads != nil {
+		d.Downloads.Register(exportKind, s.export)
+	}
 	s.expiry = clock.NewLoop(s.Clock, "expiry", expiryEvery, s.expire)
 	return s
 }
