@@ -55,6 +55,7 @@ test: packages lint
 
 # test-long is what a night is for: many kills, and fuzzing.
 test-long: packages
+	LINGYUN_MONEY_MONTHS=36 $(GO) test -timeout 10h -v -run TestManyMonths ./internal/cloud/ledger
 	LINGYUN_CRASH_KILLS=1000 $(GO) test -timeout 10h -v ./test/crash
 	$(GO) test -fuzz=FuzzDecode -fuzztime=30m ./internal/action
 	$(GO) test -fuzz=FuzzSign -fuzztime=30m ./internal/action

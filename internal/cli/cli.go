@@ -30,6 +30,7 @@ type settings struct {
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		vmCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), routeCommand(), peeringCommand(), nicCommand(), vipCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
+		balanceCommand(), rechargeCommand(), orderCommand(), billCommand(), renewCommand(),
 		recycleCommand(), logCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
 		projectCommand(), roleCommand(), grantCommand(), serviceCommand(), applicationCommand(),
 	}

@@ -236,6 +236,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Ledger = ledger.New(ledger.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity, Catalog: c.Catalog, Downloads: c.Downloads,
 		Location: func(region string) *time.Location { return c.Catalog.Config.TimeZone(context.Background(), region) }})
 	c.Directory.Charges = c.Ledger
+	c.Identity.OnBalance(c.Ledger.Balances)
 	c.Identity.OnTenant(c.Catalog.Furnish)
 	c.Identity.OnLeave(c.Catalog.Leave)
 	c.Identity.OnRegions(c.Catalog.RegionIDs)

@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -149,7 +150,7 @@ func (s *Service) post(ctx context.Context, tx bun.Tx, company int64, moves ...m
 	return err
 }
 
-// pay takes an amount: of gifts first, then of the external balance; 23001. target is per source account.
+// pay is split of an amount that is there; 23001.
 func (p purse) pay(amount Money) (r, f Money, err error) {
 	r, f, ok := p.split(amount)
 	if !ok {
@@ -169,4 +170,26 @@ func yuan(m Money) string {
 		text = text[:len(text)-1]
 	}
 	return text
+}
+
+// Balances are what tenants may spend, in yuan, for lists of tenants and accounts.
+func (s *Service) Balances(ctx context.Context, companies []int64) (map[int64]identity.Balance, error) {
+	out := make(map[int64]identity.Balance, len(companies))
+	if len(companies) == 0 {
+		return out, nil
+	}
+	var rows []account
+	if err := s.DB.Reader().NewSelect().Model(&rows).Where("company IN (?) AND kind IN (?, ?)", bun.In(companies), real, free).Scan(ctx, &rows); err != nil {
+		return nil, err
+	}
+	for _, a := range rows {
+		b := out[a.Company]
+		if a.Kind == real {
+			b.Cash = Money(a.Balance).Float()
+		} else {
+			b.Gift = Money(a.Balance).Float()
+		}
+		out[a.Company] = b
+	}
+	return out, nil
 }

@@ -15,15 +15,15 @@ import (
 
 func (s *Service) moneyActions() []action.Action {
 	return []action.Action{
-		action.Define(action.Spec{Name: "Recharge", Module: "billing", System: true, Admin: true, Mutates: true, Region: action.RegionOptional,
+		action.Define(action.Spec{Name: "Recharge", Module: "billing", Admin: true, System: true, Mutates: true, Region: action.RegionOptional,
 			Summary: "Add money to the balance of a tenant."}, s.recharge),
 		action.Define(action.Spec{Name: "DescribeRecharge", Module: "billing", Region: action.RegionNone,
 			Summary: "List top-ups."}, s.describeRecharge),
-		action.Define(action.Spec{Name: "Withdraw", Module: "billing", System: true, Admin: true, Mutates: true, Extension: true, Region: action.RegionNone,
+		action.Define(action.Spec{Name: "Withdraw", Module: "billing", Admin: true, System: true, Mutates: true, Extension: true, Region: action.RegionNone,
 			Summary: "Take money out of a balance."}, s.withdraw),
-		action.Define(action.Spec{Name: "GetWithdrawableAmount", Module: "billing", Admin: true, Extension: true, Region: action.RegionNone,
+		action.Define(action.Spec{Name: "GetWithdrawableAmount", Module: "billing", Admin: true, System: true, Extension: true, Region: action.RegionNone,
 			Summary: "Return what can be taken out."}, s.withdrawable),
-		action.Define(action.Spec{Name: "DescribeWithdraw", Module: "billing", Admin: true, Extension: true, Region: action.RegionNone,
+		action.Define(action.Spec{Name: "DescribeWithdraw", Module: "billing", Admin: true, System: true, Extension: true, Region: action.RegionNone,
 			Summary: "List withdrawals."}, s.describeWithdraw),
 	}
 }

@@ -141,6 +141,10 @@ func TestRecharge(t *testing.T) {
 		if total, real := w.balance(t); total != 600 || real != 100 {
 			t.Errorf("balance %v, %v of it paid in", total, real)
 		}
+		info, _ := w.poor.Must(t, "GetMemberInfo", P{"Region": ""}).Body["Info"].(map[string]any)
+		if fmt.Sprint(info["Amount"], " ", info["AmountFree"]) != "100 500" {
+			t.Errorf("the tenant reads %v and %v", info["Amount"], info["AmountFree"])
+		}
 		out := func(from string, amount any) P {
 			return P{"Region": "", "CompanyID": w.poor.Company, "SrcAccountType": from, "WithdrawAmount": amount}
 		}

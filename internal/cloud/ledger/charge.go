@@ -105,6 +105,14 @@ func (s *Service) order(c *charge, typ, business string, from, to int64) order {
 		CreatedAt: s.Clock.Micros()}
 }
 
+// Rater prices items as renewals do: for one tenant, region and charge type after the other, each combination once.
+func (s *Service) Rater(ctx context.Context, idb bun.IDB) func(p Purchase) (Money, error) {
+	quote := s.quoter(ctx, idb)
+	return func(p Purchase) (Money, error) {
+		return quote(&charge{Company: p.Company, Region: p.Region}, p.ChargeType, max(1, p.Quantity), encode(p.Items))
+	}
+}
+
 // quoter prices what a tenant's charges pay for, each combination once.
 func (s *Service) quoter(ctx context.Context, idb bun.IDB) func(c *charge, chargeType string, quantity int, items string) (Money, error) {
 	type key struct {
