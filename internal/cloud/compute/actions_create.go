@@ -257,6 +257,12 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	if _, err := tx.NewInsert().Model(sd).Exec(ctx); err != nil {
 		return "", "", err
 	}
+	if err := addKeys(ctx, tx, v.ID, p.keys); err != nil {
+		return "", "", err
+	}
+	if err := p.image.holdTx(ctx, tx); err != nil {
+		return "", "", err
+	}
 	if op, err = s.flows.create.Accept(ctx, tx, request(c, "", v, locks, resources...), j); err != nil {
 		return "", "", err
 	}

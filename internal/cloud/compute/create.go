@@ -27,6 +27,7 @@ type createPlan struct {
 	wantsEIP bool
 	eip      network.EIPRequest
 	quantity int
+	keys     []string
 }
 
 type planDisk struct {
@@ -140,14 +141,11 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 			return nil, retcode.ResourceNotFound.Errorf("%s %s", named[0], named[1])
 		}
 	}
-	for _, id := range q.KeyPairIDs {
-		return nil, retcode.ResourceNotFound.Errorf("%s %s", "KeyPairIDs", id)
-	}
-	if err := p.image.usable(); err != nil {
+	if p.keys, err = s.keyPairs(ctx, s.DB.Reader(), c.OwnScope(), q.KeyPairIDs); err != nil {
 		return nil, err
 	}
-	if p.image.Arch != p.set.Arch {
-		return nil, retcode.ImageArchMismatch.Errorf("image %s is for %s, VMType %s is %s", p.image.ID, p.image.Arch, p.set.Type, p.set.Arch)
+	if err := p.image.bootable(p.set.Arch); err != nil {
+		return nil, err
 	}
 	if err := s.Catalog.CheckVMSpec(ctx, c.Region, q.VMType, q.CPU, q.Memory); err != nil {
 		return nil, err

@@ -311,6 +311,14 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 	if err != nil {
 		return nil, err
 	}
+	discs, err := discsOf(ctx, r, ids...)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keyIDsOf(ctx, r, ids...)
+	if err != nil {
+		return nil, err
+	}
 	emails, err := s.Identity.Emails(ctx, companies(rows, func(v VM) int64 { return v.Company }))
 	if err != nil {
 		return nil, err
@@ -329,8 +337,8 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 			OSName: v.OSName, OSType: v.OSType, CPU: v.CPUs, Memory: v.MemoryMiB, ChargeType: v.ChargeType,
 			CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), ExpireTime: seconds(v.ExpireAt),
 			AutoRenew: v.AutoRenew, VPCID: v.VPCID, SubnetID: v.SubnetID, DefaultGWEIPIDs: []string{}, Hostname: v.Hostname,
-			DNS: v.DNS, CPUMode: v.CPUMode, HighAvailability: v.HA, BootloaderType: bootloader(v.UEFI), BootDevices: []string{"hd"},
-			LoginUser: v.LoginUser, KeyPairIDs: []string{}, CanLogin: v.State == Running, SupportHotplug: v.Hotplug,
+			DNS: v.DNS, CPUMode: v.CPUMode, HighAvailability: v.HA, BootloaderType: bootloader(v.UEFI), BootDevices: strings.Split(v.BootDevices, ","),
+			LoginUser: v.LoginUser, KeyPairIDs: keys[v.ID], CanLogin: v.State == Running, SupportHotplug: v.Hotplug,
 			SupportCloudInit: v.CloudInit, SupportQGA: v.QGA, DiskInfos: []vmDiskInfo{}, IPInfos: []vmIPInfo{},
 			NICInfos: []vmNICInfo{}, VIPInfos: []vmVIPInfo{}, USBInfos: []vmUSBInfo{}, ISOInfos: []vmISOInfo{}, Tags: tags[v.ID],
 		}
@@ -361,6 +369,9 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 			}
 			info.DiskInfos = append(info.DiskInfos, vmDiskInfo{Type: d.Role, DiskID: d.ID, Name: d.Name, Drive: d.Target,
 				Size: d.SizeGB, IsElastic: elastic, StorageSetType: d.SetType})
+		}
+		for _, d := range discs[v.ID] {
+			info.ISOInfos = append(info.ISOInfos, vmISOInfo{ImageID: d.ImageID, Name: d.Name})
 		}
 		for _, p := range ports[v.ID] {
 			if p.ID == v.PortID {

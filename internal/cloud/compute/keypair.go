@@ -168,6 +168,26 @@ func keysOf(ctx context.Context, idb bun.IDB, vm string) (lines []string, err er
 	return lines, err
 }
 
+// keyIDsOf lists the key pairs of machines, by machine.
+func keyIDsOf(ctx context.Context, idb bun.IDB, vms ...string) (map[string][]string, error) {
+	rows, err := database.Find[vmKeyPair](ctx, idb, "WHERE vm_id IN (?) ORDER BY vm_id, keypair_id", vms)
+	out := make(map[string][]string, len(vms))
+	for _, r := range rows {
+		out[r.VMID] = append(out[r.VMID], r.KeyPairID)
+	}
+	return out, err
+}
+
+// forget drops what is noted of a machine that is no more: its keys and discs.
+func forget(ctx context.Context, tx bun.Tx, vm string) error {
+	for _, model := range []any{(*vmKeyPair)(nil), (*vmISO)(nil), (*seed)(nil)} {
+		if _, err := tx.NewDelete().Model(model).Where("vm_id = ?", vm).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // scope is where what is put into a machine comes from: its tenant's, as far as the caller may know of it.
 func (v *VM) scope(c *action.Call) action.Scope {
 	return action.Scope{Region: v.Region, Company: v.Company, Projects: c.Projects}

@@ -153,7 +153,7 @@ func (s *Service) terminated(ctx context.Context, tx bun.Tx, j *job) error {
 	if err := s.Network.ReleasePort(ctx, tx, v.PortID); err != nil {
 		return err
 	}
-	if _, err := tx.NewDelete().Model((*seed)(nil)).Where("vm_id = ?", v.ID).Exec(ctx); err != nil {
+	if err := forget(ctx, tx, v.ID); err != nil {
 		return err
 	}
 	v.HostID, v.PortID, v.EndedAt = "", "", s.Clock.Micros()

@@ -1,0 +1,243 @@
+package compute_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+func TestSettings(t *testing.T) {
+	w := start(t, controllertest.Options{})
+	id := w.create(t, nil)
+	stranger := w.NewTenant(t)
+	userData := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\necho new\n"))
+	for _, c := range []struct {
+		name string
+		good p
+		bad  p
+		off  bool // the machine must be off
+		says func(v info) bool
+	}{
+		{"UpdateVMHostname", p{"Hostname": "other-name"}, p{"Hostname": "-x"}, false, func(v info) bool { return v.String("Hostname") == "other-name" }},
+		{"UpdateVMDNS", p{"DNS": "10.0.0.2, 10.0.0.3"}, p{"DNS": "1.1.1.1,2.2.2.2,3.3.3.3"}, false, func(v info) bool { return v.String("DNS") == "10.0.0.2,10.0.0.3" }},
+		{"UpdateVMHighAvailability", p{"HighAvailability": "None"}, p{"HighAvailability": "Maybe"}, false, func(v info) bool { return v.String("HighAvailability") == "None" }},
+		{"UpdateVMBootDevices", p{"BootDevices": []string{"network", "hd"}}, p{"BootDevices": []string{"hd", "hd"}}, false,
+			func(v info) bool { return fmt.Sprint(v["BootDevices"]) == "[network hd]" }},
+		{"UpdateVMSupportHotPlug", p{"SupportHotplug": true}, nil, false, func(v info) bool { return v["SupportHotplug"] == true }},
+		{"UpdateVMCPUMode", p{"CPUMode": "host-passthrough"}, p{"CPUMode": "fast"}, true, func(v info) bool { return v.String("CPUMode") == "host-passthrough" }},
+		{"UpdateVMUserData", p{"UserData": userData}, nil, true, func(info) bool { return true }},
+	} {
+		with := func(vm string, more p) p {
+			q := p{"VMID": vm}
+			for k, v := range more {
+				q[k] = v
+			}
+			return q
+		}
+		if c.off {
+			w.demo.Refuse(t, retcode.VMNotStopped, c.name, with(id, c.good))
+			w.stop(t, id)
+		}
+		stranger.Refuse(t, retcode.VMNotFound, c.name, with(id, c.good))
+		w.demo.Refuse(t, retcode.VMNotFound, c.name, with("vm-00000000000000", c.good))
+		if c.bad != nil {
+			w.demo.Refuse(t, retcode.InvalidParameter, c.name, with(id, c.bad))
+		}
+		w.demo.Must(t, c.name, with(id, c.good))
+		if v := w.vm(t, id); !c.says(v) {
+			t.Errorf("after %s: %v", c.name, v)
+		}
+		if c.off {
+			w.demo.Must(t, "StartVMInstance", p{"VMID": id})
+			w.await(t, id, "Running")
+		}
+	}
+	w.demo.Refuse(t, retcode.InvalidParameterFormat, "UpdateVMDNS", p{"VMID": id, "DNS": "nobody"})
+}
+
+const someKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJ1bm5pbmdpbnRoZWZpZWxkc29mZ29sZGFuZGdyZWVu me@example"
+
+func TestKeyPairs(t *testing.T) {
+	each(t, controllertest.Options{}, func(t *testing.T, w *world) {
+		stranger := w.NewTenant(t)
+		for _, bad := range []string{"nonsense", someKey + "\nssh-rsa AAAA", `command="rm -rf /" ` + someKey, "ssh-dss AAAA"} {
+			w.demo.Refuse(t, retcode.InvalidParameterFormat, "CreateKeyPair", p{"Name": "bad", "KeyPairPublicKey": bad})
+		}
+		w.demo.Refuse(t, retcode.MissingParameter, "CreateKeyPair", p{"KeyPairPublicKey": someKey})
+		given := w.demo.Must(t, "CreateKeyPair", p{"Name": "given", "KeyPairPublicKey": someKey, "Remark": "mine"})
+		made := w.demo.Must(t, "CreateKeyPair", p{"Name": "made"})
+		if given.String("KeyPairPrivateKey") != "" {
+			t.Error("a given key has a private one")
+		}
+		private, err := ssh.ParsePrivateKey([]byte(made.String("KeyPairPrivateKey")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := w.demo.Must(t, "DescribeKeyPair", p{"Keyword": "made"}).Infos()
+		if len(list) != 1 || !strings.HasPrefix(list[0].String("KeyPairPublicKey"), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(private.PublicKey())))) ||
+			list[0].String("Fingerprint") != ssh.FingerprintSHA256(private.PublicKey()) {
+			t.Errorf("listed as %v", list)
+		}
+		first, second := given.String("KeyPairID"), made.String("KeyPairID")
+		stranger.Refuse(t, retcode.ResourceNotFound, "DeleteKeyPair", p{"KeyPairID": first})
+		stranger.Refuse(t, retcode.ResourceNotFound, "CreateVMInstance", w.ask(p{"KeyPairIDs": []string{first}, "VPCID": "x", "SubnetID": "y"}))
+
+		id := w.create(t, p{"KeyPairIDs": []string{first}})
+		line := strings.Join(strings.Fields(someKey)[:2], " ")
+		if keys := w.Simulator.GuestKeys(id); !slices.Equal(keys, []string{line}) {
+			t.Errorf("the guest was born with %v", keys)
+		}
+		both := p{"VMID": id, "KeyPairIDs": []string{first, second}}
+		w.demo.Must(t, "BindKeyPair", both)
+		w.demo.Must(t, "BindKeyPair", both)
+		if keys := w.Simulator.GuestKeys(id); len(keys) != 2 {
+			t.Errorf("the guest has %v", keys)
+		}
+		if v := w.vm(t, id); len(v["KeyPairIDs"].([]any)) != 2 {
+			t.Errorf("described with %v", v["KeyPairIDs"])
+		}
+		if n := w.demo.Must(t, "DescribeKeyPair", p{"VMID": id}).Int("TotalCount"); n != 2 {
+			t.Errorf("%d pairs of the machine", n)
+		}
+		w.demo.Must(t, "UnBindKeyPair", p{"VMID": id, "KeyPairIDs": []string{first}})
+		w.demo.Refuse(t, retcode.ResourceNotFound, "UnBindKeyPair", p{"VMID": id, "KeyPairIDs": []string{first}})
+		if keys := w.Simulator.GuestKeys(id); len(keys) != 1 || keys[0] == line {
+			t.Errorf("the guest has %v", keys)
+		}
+		w.demo.Must(t, "DeleteKeyPair", p{"KeyPairID": second})
+		w.demo.Refuse(t, retcode.ResourceNotFound, "DeleteKeyPair", p{"KeyPairID": second})
+		if keys := w.Simulator.GuestKeys(id); len(keys) != 1 {
+			t.Error("a deleted pair is gone from the guest")
+		}
+		w.stop(t, id)
+		w.demo.Refuse(t, retcode.InvalidVMState, "BindKeyPair", p{"VMID": id, "KeyPairIDs": []string{first}})
+	})
+}
+
+// drives of a machine as its tenant sees them.
+func (w *world) drives(t *testing.T, id string) string {
+	var out []string
+	for _, i := range w.demo.Must(t, "DescribeVMISO", p{"VMID": id}).Infos() {
+		out = append(out, i.String("ImageID"))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestDiscs(t *testing.T) {
+	each(t, controllertest.Options{}, func(t *testing.T, w *world) {
+		stranger := w.NewTenant(t)
+		first, second := w.imported(t, "iso", disc()), w.imported(t, "iso", append(disc(), 1))
+		third := w.imported(t, "iso", append(disc(), 2))
+		id := w.create(t, nil)
+		w.demo.Refuse(t, retcode.ImageNotFound, "AttachISO", p{"VMID": id, "ImageID": "image-00000000000000"})
+		w.demo.Refuse(t, retcode.InvalidImageFormat, "AttachISO", p{"VMID": id, "ImageID": w.image})
+		w.demo.Refuse(t, retcode.InvalidImageFormat, "CreateVMInstance", w.ask(p{"ImageID": first}))
+		w.demo.Refuse(t, retcode.ImageNotFound, "SetBootFromCdrom", p{"VMID": id})
+		stranger.Refuse(t, retcode.VMNotFound, "AttachISO", p{"VMID": id, "ImageID": first})
+		for _, i := range []string{first, second} {
+			controllertest.Eventually(t, settle, "a disc can be inserted", func() bool {
+				return w.demo.Call(t, "AttachISO", p{"VMID": id, "ImageID": i}).Code == retcode.OK
+			})
+			w.demo.OPLog(t, "AttachISO", id)
+		}
+		if got := w.drives(t, id); !strings.Contains(got, first) || !strings.Contains(got, second) {
+			t.Errorf("in its drives: %s", got)
+		}
+		controllertest.Eventually(t, settle, "the drives are full", func() bool {
+			return w.demo.Call(t, "AttachISO", p{"VMID": id, "ImageID": third}).Code == retcode.BindLimitReached
+		})
+		w.demo.Refuse(t, retcode.ResourceAlreadyEnabled, "AttachISO", p{"VMID": id, "ImageID": first})
+		w.demo.Refuse(t, retcode.ImageInUse, "DeleteCustomImage", p{"ImageID": first})
+		w.demo.Must(t, "SetBootFromCdrom", p{"VMID": id})
+		if v := w.vm(t, id); fmt.Sprint(v["BootDevices"]) != "[cdrom hd]" || len(v.List("ISOInfos")) != 2 {
+			t.Errorf("described as %v %v", v["BootDevices"], v["ISOInfos"])
+		}
+		w.demo.Must(t, "UnSetBootFromCdrom", p{"VMID": id})
+		w.demo.Must(t, "DetachISO", p{"VMID": id, "ImageID": first})
+		w.demo.Refuse(t, retcode.ImageNotFound, "DetachISO", p{"VMID": id, "ImageID": first})
+		if got := w.drives(t, id); got != second {
+			t.Errorf("in its drives: %s", got)
+		}
+		controllertest.Eventually(t, settle, "the disc is free", func() bool {
+			return w.demo.Call(t, "DeleteCustomImage", p{"ImageID": first}).Code == retcode.OK
+		})
+	})
+}
+
+func TestRescue(t *testing.T) {
+	each(t, controllertest.Options{}, func(t *testing.T, w *world) {
+		disc := w.imported(t, "iso", disc())
+		id := w.create(t, nil)
+		in := p{"VMID": id, "ImageID": disc}
+		w.demo.Refuse(t, retcode.VMNotStopped, "EnterVMRescue", in)
+		w.demo.Refuse(t, retcode.InvalidVMState, "ExitVMRescue", p{"VMID": id})
+		w.stop(t, id)
+		w.demo.Refuse(t, retcode.ImageNotFound, "EnterVMRescue", p{"VMID": id}) // the platform has no rescue disc
+		w.demo.Must(t, "EnterVMRescue", in)
+		w.await(t, id, "Running")
+		w.demo.Refuse(t, retcode.ImageInUse, "DeleteCustomImage", p{"ImageID": disc})
+		w.demo.Must(t, "ExitVMRescue", p{"VMID": id})
+		w.await(t, id, "Stopped")
+		w.demo.Must(t, "DeleteCustomImage", p{"ImageID": disc})
+		w.demo.Must(t, "StartVMInstance", p{"VMID": id})
+		w.await(t, id, "Running")
+		w.stop(t, id)
+
+		// The platform's own, by its name.
+		w.demo.Must(t, "RollbackResource", p{"ResourceID": disc})
+		base := w.Admin.Must(t, "CloneCustomImageToBaseImage", p{"SourceImageID": disc, "DestImageName": "rescue-1", "CompanyID": w.demo.Company}).String("ImageID")
+		w.Admin.Refuse(t, retcode.InvalidParameter, "CloneCustomImageToBaseImage", p{"SourceImageID": disc, "DestImageName": "rescue-1"})
+		w.demo.Must(t, "EnterVMRescue", p{"VMID": id})
+		w.await(t, id, "Running")
+		w.Admin.Refuse(t, retcode.ImageInUse, "DeleteBaseImage", p{"ImageID": base})
+		w.demo.Must(t, "ExitVMRescue", p{"VMID": id})
+		w.await(t, id, "Stopped")
+		if n := w.Admin.Must(t, "DescribeBaseImage", p{"Keyword": "rescue"}).Int("TotalCount"); n != 1 {
+			t.Errorf("%d base images", n)
+		}
+		w.demo.Refuse(t, retcode.AdminOnly, "DeleteBaseImage", p{"ImageID": base})
+		w.Admin.Refuse(t, retcode.ImageNotFound, "DeleteBaseImage", p{"ImageID": disc})
+		w.Admin.Must(t, "DeleteBaseImage", p{"ImageID": base})
+		controllertest.Eventually(t, settle, "the base image is destroyed", func() bool {
+			return w.Admin.Must(t, "DescribeBaseImage", p{"Keyword": "rescue"}).Int("TotalCount") == 0
+		})
+		w.demo.Refuse(t, retcode.ImageNotFound, "EnterVMRescue", p{"VMID": id})
+	})
+}
+
+func TestRescueWorkflow(t *testing.T) {
+	workflowCase(t, "vm.rescue", "EnterVMRescue", nil, func(t *testing.T, w *world) p {
+		image := w.imported(t, "iso", disc())
+		q := stopped(t, w)
+		return p{"VMID": q["VMID"], "ImageID": image}
+	})
+}
+
+func TestDiscsWorkflow(t *testing.T) {
+	workflowCase(t, "vm.discs", "AttachISO", nil, func(t *testing.T, w *world) p {
+		image := w.imported(t, "iso", disc())
+		q := running(t, w)
+		return p{"VMID": q["VMID"], "ImageID": image}
+	})
+}
+
+func TestOSVersions(t *testing.T) {
+	w := start(t, controllertest.Options{Hosts: 1})
+	all := w.demo.Must(t, "DescribeImageOSVersions", p{}).Int("TotalCount")
+	arm := w.demo.Must(t, "DescribeImageOSVersions", p{"SetArch": "aarch64"}).Infos()
+	if len(arm) == 0 || len(arm) >= all {
+		t.Errorf("%d of %d are for aarch64", len(arm), all)
+	}
+	w.Admin.Must(t, "UpdateImage", p{"CompanyID": 0, "ImageID": w.image, "OSDistribution": "Debian", "OSType": "Linux", "OSVersion": "12", "SetArch": "aarch64"})
+	w.demo.Refuse(t, retcode.ImageArchMismatch, "CreateVMInstance", w.ask(nil))
+	w.demo.Refuse(t, retcode.AdminOnly, "UpdateImage", p{"CompanyID": 0, "ImageID": w.image, "OSDistribution": "x", "OSType": "Linux", "OSVersion": "1", "SetArch": "x86_64"})
+	w.demo.Refuse(t, retcode.ImageNotFound, "UpdateImage", p{"CompanyID": w.demo.Company, "ImageID": "image-00000000000000", "OSDistribution": "x",
+		"OSType": "Linux", "OSVersion": "1", "SetArch": "x86_64"})
+}
