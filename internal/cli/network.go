@@ -47,7 +47,8 @@ var ruleColumns = []column{plain("ID", "RuleID"), {"Direction", func(o object) s
 }}, plain("Protocol", "ProtocolType"), plain("Port", "DstPort"), plain("Network", "SrcIP"), plain("Action", "RuleAction"), plain("Priority", "Priority")}
 
 func imageCommand() *cobra.Command {
-	return group("image", "Images", images.listCommand(), images.showCommand())
+	return group("image", "Images", images.listCommand(), images.showCommand(), imageMakeCommand(), imageUploadCommand(), imageLoadCommand(),
+		imageLinkCommand(), imageDeleteCommand())
 }
 
 func sgCommand() *cobra.Command {

@@ -26,7 +26,7 @@ var vms = kind{
 }
 
 // vmTransient are the states that pass by themselves (conventions 6).
-var vmTransient = []string{"Initializing", "Starting", "Restarting", "Stopping", "Poweroffing", "Resizing", "Migrating", "WaitReinstall", "Reinstalling", "ChangeSGing"}
+var vmTransient = []string{"Initializing", "Starting", "Restarting", "Stopping", "Poweroffing", "Resizing", "Migrating", "WaitReinstall", "Reinstalling", "ChangeSGing", "Imaging"}
 
 // addresses of a VM by type: Private or Public.
 func addresses(vm object, typ string) []string {
@@ -58,13 +58,13 @@ func vmCommand() *cobra.Command {
 			})
 		}))
 	}
-	return group("vm", "Virtual machines",
+	return group("vm", "Virtual machines", append(vmMoreCommands(),
 		vms.listCommand(), vms.showCommand(), vmCreateCommand(),
 		verb("start", "Start", "StartVMInstance", "Running"),
 		verb("stop", "Shut down, as the guest's own power button does", "StopVMInstance", "Stopped"),
 		verb("restart", "Restart", "RestartVMInstance", "Running"),
 		verb("poweroff", "Cut the power", "PoweroffVMInstance", "Stopped"),
-		vmDeleteCommand(), vmSSHInfoCommand())
+		vmDeleteCommand(), vmSSHInfoCommand())...)
 }
 
 // vmOptions are the flags of `vm create`.
