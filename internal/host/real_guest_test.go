@@ -21,7 +21,7 @@ import (
 )
 
 // TestRealGuest proves on a real guest what is done inside of one, or seen of one.
-func TestRealGuest(t *testing.T) { alone(t, "^TestGuestInside$") }
+func TestRealGuest(t *testing.T) { alone(t, "^TestGuestInside$", 8*time.Minute) }
 
 // TestGuestInside is TestRealGuest's other half.
 func TestGuestInside(t *testing.T) {
