@@ -33,6 +33,7 @@ func Commands() []*cobra.Command {
 		balanceCommand(), rechargeCommand(), orderCommand(), billCommand(), renewCommand(),
 		recycleCommand(), logCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
 		projectCommand(), roleCommand(), grantCommand(), serviceCommand(), applicationCommand(),
+		logoutCommand(), tenantCommand(), accountCommand(), keyCommand(), totpCommand(),
 	}
 }
 

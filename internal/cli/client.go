@@ -103,11 +103,17 @@ func (c *Client) Call(ctx context.Context, name string, p Params, out any) (raw 
 	if err != nil {
 		return nil, err
 	}
-	flat["Action"], flat["PublicKey"] = name, c.PublicKey
+	flat["Action"] = name
 	if _, ok := p["Region"]; !ok && c.Region != "" {
 		flat["Region"] = c.Region
 	}
-	flat["Signature"] = action.Sign(flat, c.PrivateKey)
+	switch {
+	case c.Token != "":
+		flat["ssotoken"] = c.Token
+	case c.PublicKey != "":
+		flat["PublicKey"] = c.PublicKey
+		flat["Signature"] = action.Sign(flat, c.PrivateKey)
+	}
 	form := make(url.Values, len(flat))
 	for k, v := range flat {
 		form.Set(k, v)
@@ -118,6 +124,12 @@ func (c *Client) Call(ctx context.Context, name string, p Params, out any) (raw 
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("User-Agent", "lingyun-cli")
+	if c.Token != "" {
+		r.Header.Set("Referer", c.Endpoint) // a session's calls name where they come from
+	}
+	if c.PublicKey == "" {
+		r.Header.Set("X-Auth-Method", "plain") // how LoginByPassword's password is sent
+	}
 	if c.Language != "" {
 		r.Header.Set("Accept-Language", c.Language)
 	}

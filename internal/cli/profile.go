@@ -19,8 +19,10 @@ type Profile struct {
 	Region     string
 	Email      string `json:",omitempty"`
 	Password   string `json:",omitempty"`
-	PublicKey  string
-	PrivateKey string
+	PublicKey  string `json:",omitempty"`
+	PrivateKey string `json:",omitempty"`
+	// Token is of a session, in place of a key.
+	Token string `json:",omitempty"`
 }
 
 // demoFile is what the trial on this machine leaves for its demo tenant.
@@ -93,7 +95,7 @@ func parseProfile(raw []byte, path string) (Profile, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return p, fmt.Errorf("%s: Endpoint %q is no http or https address", path, p.Endpoint)
 	}
-	if p.PublicKey == "" || p.PrivateKey == "" {
+	if p.Token == "" && (p.PublicKey == "" || p.PrivateKey == "") {
 		return p, fmt.Errorf("%s lacks PublicKey or PrivateKey", path)
 	}
 	return p, nil

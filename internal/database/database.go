@@ -82,6 +82,27 @@ func OpenReadOnly(ctx context.Context, o Options) (*DB, error) {
 	return openSQLite(o)
 }
 
+// OpenBeside opens an existing database beside the program that works on it, for one small change. It makes
+// nothing, and refuses a database of another version of the program.
+func OpenBeside(ctx context.Context, o Options) (*DB, error) {
+	d, err := OpenReadOnly(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := d.provider()
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	pending, err := p.HasPending(ctx)
+	if err == nil && pending {
+		err = errors.New("the database is of an older version: start the controller of this version first")
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
 // Close ends all connections.
 func (d *DB) Close() error { return d.close() }
 

@@ -22,11 +22,11 @@ var migrations embed.FS
 
 const keepBackups = 3
 
-// migrate brings the schema to this program's version, after a backup when it changes something.
-func (d *DB) migrate(ctx context.Context, o Options) error {
+// provider knows the migrations.
+func (d *DB) provider() (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dialect := goose.DialectSQLite3
 	// Rooms number their migrations in ranges of their own, so a new one may sort before an applied one.
@@ -35,13 +35,22 @@ func (d *DB) migrate(ctx context.Context, o Options) error {
 		dialect = goose.DialectPostgres
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
 	p, err := goose.NewProvider(dialect, d.Writer(), files, options...)
 	if err != nil {
-		return fmt.Errorf("database: migrations: %w", err)
+		return nil, fmt.Errorf("database: migrations: %w", err)
+	}
+	return p, nil
+}
+
+// migrate brings the schema to this program's version, after a backup when it changes something.
+func (d *DB) migrate(ctx context.Context, o Options) error {
+	p, err := d.provider()
+	if err != nil {
+		return err
 	}
 	pending, err := p.HasPending(ctx)
 	if err != nil {

@@ -272,7 +272,7 @@ func TestTenants(t *testing.T) {
 		main.Must(t, "ReleaseEIP", P{"EIPID": id})
 		controllertest.Eventually(t, 20*time.Second, "the address is in the bin", func() bool { return counts() == "VPC 1 0, SUBNET 1 0, EIP 1 1, SG 1 0" })
 		c.Admin.Refuse(t, retcode.TenantNotEmpty, "DeleteCompany", p)
-		main.Must(t, "TerminateResource", P{"ResourceIDs": []string{id}})
+		main.Must(t, "TerminateResource", P{"ResourceID": id})
 		controllertest.Eventually(t, 20*time.Second, "the address is gone", func() bool { return counts() == "VPC 1 0, SUBNET 1 0, SG 1 0" })
 		c.Admin.Must(t, "DeleteCompany", p)
 		main.Refuse(t, retcode.InvalidSignature, "DescribeVPC", nil)

@@ -7,8 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
-	"math/bits"
 	"net/netip"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/lingyun-cloud/lingyun/internal/pow"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -189,36 +188,11 @@ func (g *guard) check(proof string) error {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(challenge)
 	if err != nil || len(raw) != 40 || !hmac.Equal(raw[24:], g.sign(raw[:24])) ||
-		g.now().Unix() >= int64(binary.BigEndian.Uint64(raw[16:24])) || zeros(proof) < g.bits {
+		g.now().Unix() >= int64(binary.BigEndian.Uint64(raw[16:24])) || pow.Zeros(proof) < g.bits {
 		return ask
 	}
 	if used, _ := g.solved.ContainsOrAdd(challenge, struct{}{}); used {
 		return ask
 	}
 	return nil
-}
-
-// zeros are the zero bits that the hash of a proof begins with.
-func zeros(proof string) int {
-	sum := sha256.Sum256([]byte(proof))
-	n := 0
-	for _, b := range sum {
-		if b != 0 {
-			return n + bits.LeadingZeros8(b)
-		}
-		n += 8
-	}
-	return n
-}
-
-// Solve finds the proof of a challenge, for clients.
-func Solve(ctx context.Context, challenge string, difficulty int) (string, error) {
-	for i := 0; ; i++ {
-		if proof := fmt.Sprintf("%s.%x", challenge, i); zeros(proof) >= difficulty {
-			return proof, nil
-		}
-		if i%4096 == 0 && ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-	}
 }

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/controller"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
+	"github.com/lingyun-cloud/lingyun/internal/pow"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -34,7 +34,7 @@ func door(c *controllertest.Cloud) *controllertest.Client {
 func solved(t *testing.T, c *controllertest.Cloud, p P) P {
 	t.Helper()
 	r := c.Anybody().Must(t, "GetLoginChallenge", nil)
-	proof, err := identity.Solve(t.Context(), r.String("Challenge"), r.Int("Difficulty"))
+	proof, err := pow.Solve(t.Context(), r.String("Challenge"), r.Int("Difficulty"))
 	if err != nil {
 		t.Fatal(err)
 	}
