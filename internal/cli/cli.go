@@ -29,7 +29,7 @@ type settings struct {
 // Commands returns the client's subcommands.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		vmCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), routeCommand(), peeringCommand(), nicCommand(), vipCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
+		vmCommand(), diskCommand(), snapshotCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), routeCommand(), peeringCommand(), nicCommand(), vipCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
 		balanceCommand(), rechargeCommand(), orderCommand(), billCommand(), renewCommand(),
 		recycleCommand(), logCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
 		projectCommand(), roleCommand(), grantCommand(), serviceCommand(), applicationCommand(),

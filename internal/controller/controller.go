@@ -291,7 +291,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Permit.Register(c.Compute.PermitKinds()...)
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
-	for _, kinds := range [][]resource.Kind{network.Kinds(), compute.Kinds()} {
+	for _, kinds := range [][]resource.Kind{network.Kinds(), block.Kinds(), compute.Kinds()} {
 		c.Directory.Add(kinds...)
 	}
 	c.Tags = tag.New(tag.Deps{DB: c.DB, Clock: c.Clock, Directory: c.Directory})

@@ -42,7 +42,7 @@ var checks = []struct{ text, query string }{
 			SELECT h.id, h.cpu_used, h.memory_used, h.disk_used, h.cpu_total, h.memory_total, h.disk_total,
 				COALESCE((SELECT SUM(v.cpus) FROM vm AS v WHERE v.host_id = h.id AND v.placed), 0) AS cpus,
 				COALESCE((SELECT SUM(v.memory_mib) FROM vm AS v WHERE v.host_id = h.id AND v.placed), 0) AS memory,
-				COALESCE((SELECT SUM(d.size_gb) FROM disk AS d WHERE d.host_id = h.id AND d.ended_at = 0), 0) AS disk
+				COALESCE((SELECT SUM(d.size_gb) FROM disk AS d WHERE (d.host_id = h.id OR d.from_host = h.id) AND d.ended_at = 0), 0) AS disk
 			FROM host AS h
 		)
 		SELECT 'host ' || id || ' holds ' || CAST(cpus AS TEXT) || ' CPUs, ' || CAST(memory AS TEXT) || ' MiB, ' || CAST(disk AS TEXT) || ' GB, counted '
@@ -71,6 +71,17 @@ var checks = []struct{ text, query string }{
 	{"%s is paid until another time than it shows", `
 		SELECT resource_id FROM charge AS c JOIN (SELECT id, expire_at FROM vm UNION ALL SELECT id, expire_at FROM disk UNION ALL SELECT id, expire_at FROM eip) AS p
 			ON p.id = c.resource_id WHERE c.ends_at <> p.expire_at ORDER BY resource_id`},
+	{"disk %s changes and nothing works on it", `
+		SELECT id || ' (' || state || ')' FROM disk WHERE vm_id = '' AND state IN ('Creating', 'Upgrading', 'BeingCloned', 'Snapshoting', 'Rollbacking', 'Deleting', 'Releasing')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = disk.id)
+		UNION SELECT id || ' (' || state || ')' FROM disk WHERE state IN ('Bounding', 'Unbounding', 'Upgrading', 'Snapshoting', 'Rollbacking')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = disk.id)
+		UNION SELECT id || ' (' || state || ')' FROM snapshot WHERE state IN ('Createing', 'RollBacking', 'Deleting')
+			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = snapshot.id)`},
+	{"snapshot %s is without its disk", `
+		SELECT id FROM snapshot WHERE ended_at = 0 AND NOT EXISTS (SELECT 1 FROM disk WHERE disk.id = snapshot.disk_id AND disk.ended_at = 0) ORDER BY id`},
+	{"shared disk %s is on a machine that is not there", `
+		SELECT disk_id FROM disk_share AS h WHERE NOT EXISTS (SELECT 1 FROM vm WHERE vm.id = h.vm_id AND vm.ended_at = 0) ORDER BY disk_id`},
 	{"port %s is without its machine", `
 		SELECT id FROM port WHERE owner_kind = 'VM' AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.ended_at = 0 AND (vm.port_id = port.id
 			OR vm.id = port.owner_id AND EXISTS (SELECT 1 FROM nic WHERE nic.id = port.id AND nic.bind_id = vm.id))) ORDER BY id`},

@@ -328,6 +328,8 @@ func (c *Contract) fields(d *differences, where string, want []item, have []acti
 		typ := w.Type
 		if strings.Contains(w.Note, "send an int") {
 			typ = "int"
+		} else if strings.Contains(w.Note, "send a string") {
+			typ = "string"
 		}
 		if f.Type != typ {
 			d.add(where+"."+w.Name, "answers %s, want %s", f.Type, typ)

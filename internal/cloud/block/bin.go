@@ -23,30 +23,6 @@ func (s *Service) BinnedDisks(ctx context.Context, f resource.BinFilter) ([]Disk
 	return rows, n, err
 }
 
-// errRepeat: the same action is under way; the call is answered 0.
-var errRepeat = errors.New("block: the same action is under way")
-
-// checkBin answers the code of a disk that is not in the bin.
-func checkBin(d *Disk, here retcode.Code) error {
-	switch d.State {
-	case Deleted:
-		return nil
-	case Released, Failed:
-		return retcode.ResourceTerminated.Errorf("%s is destroyed", d.ID)
-	case Unterminated:
-		if here != retcode.ResourceAlreadyEnabled {
-			return nil
-		}
-		return retcode.InvalidResourceState.Errorf("%s is being destroyed", d.ID)
-	case Releasing:
-		if here != retcode.ResourceAlreadyEnabled {
-			return errRepeat
-		}
-		return retcode.InvalidResourceState.Errorf("%s is being destroyed", d.ID)
-	}
-	return here.Errorf("%s is not in the recycle bin", d.ID)
-}
-
 // RestoreDisk takes a data disk out of the bin, Unbound: 200, 202, 203, 205, 206, 17005.
 func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -54,7 +30,7 @@ func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) er
 		if err != nil {
 			return err
 		}
-		if err := checkBin(d, retcode.ResourceAlreadyEnabled); err != nil {
+		if err := check(d, verbRestore); err != nil {
 			return err
 		}
 		if err := s.Ledger.Restore(ctx, tx, d.ID); err != nil {
@@ -63,8 +39,8 @@ func (s *Service) RestoreDisk(ctx context.Context, c *action.Call, id string) er
 		if err := s.Catalog.Reserve(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
 			return err
 		}
-		d.DeletedAt = 0
-		return s.move(ctx, tx, d, Unbound, "deleted_at")
+		d.Hidden, d.DeletedAt = false, 0
+		return s.move(ctx, tx, d, Unbound, "hidden", "deleted_at")
 	})
 }
 
@@ -76,7 +52,7 @@ func (s *Service) DestroyDisk(ctx context.Context, c *action.Call, id string) er
 		if err != nil {
 			return err
 		}
-		if err := checkBin(d, retcode.InvalidResourceBizState); err != nil {
+		if err := check(d, verbTerminate); err != nil {
 			return err
 		}
 		op, err = s.beginDestroy(ctx, tx, d)
@@ -113,8 +89,11 @@ func (s *Service) removeExpired(ctx context.Context, id string) error {
 		if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
 			return err
 		}
-		d.DeletedAt = s.Clock.Micros()
-		if err := s.move(ctx, tx, d, Deleted, "deleted_at"); err != nil {
+		if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
+			return err
+		}
+		d.Hidden, d.DeletedAt = true, s.Clock.Micros()
+		if err := s.move(ctx, tx, d, Deleted, "hidden", "deleted_at"); err != nil {
 			return err
 		}
 		return s.Ledger.Recycle(ctx, tx, d.ID)

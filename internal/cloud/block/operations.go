@@ -3,6 +3,7 @@ package block
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -19,20 +20,71 @@ import (
 type job struct {
 	Disk       string
 	Generation int64
+	// Before is the state to go back to.
+	Before string `json:",omitempty"`
+	// VM is the machine that has the disk, or is to.
+	VM string `json:",omitempty"`
+	// Source is the disk that a new one is a copy of.
+	Source string `json:",omitempty"`
+	// Snapshot that is made, removed or rolled back to, and its row's generation.
+	Snapshot           string `json:",omitempty"`
+	SnapshotGeneration int64  `json:",omitempty"`
+	// Frozen: the guest's file systems were at rest.
+	Frozen bool `json:",omitempty"`
+	// OldGB, OldLimits and OldLimited are what to go back to.
+	OldGB      int    `json:",omitempty"`
+	OldLimits  Limits `json:",omitzero"`
+	OldLimited bool   `json:",omitempty"`
 }
 
 type workflows struct {
-	terminate *workflow.Workflow[job]
+	create, attach, detach, upgrade, limit, del, terminate *workflow.Workflow[job]
+	snapshot, rollback, unsnapshot                         *workflow.Workflow[job]
 }
 
 func (s *Service) register() {
+	e := s.Engine
 	s.flows = workflows{
-		terminate: workflow.Register(s.Engine, workflow.Definition[job]{
+		create: workflow.Register(e, workflow.Definition[job]{
+			Name:   "disk.create",
+			Steps:  []workflow.Step[job]{{Name: "make", Do: s.makeVolume, Undo: s.unmakeVolume, Deadline: copyTime}},
+			Settle: s.created, Abort: s.notCreated,
+		}),
+		upgrade: workflow.Register(e, workflow.Definition[job]{
+			Name:   "disk.upgrade",
+			Steps:  []workflow.Step[job]{{Name: "grow", Do: s.grow}},
+			Settle: s.grown, Abort: s.notGrown,
+		}),
+		limit: workflow.Register(e, workflow.Definition[job]{
+			Name:   "disk.limit",
+			Steps:  []workflow.Step[job]{{Name: "limit", Do: s.tell}},
+			Settle: s.back, Abort: s.notLimited,
+		}),
+		del: workflow.Register(e, workflow.Definition[job]{
+			Name:   "disk.delete",
+			Steps:  []workflow.Step[job]{{Name: "drop snapshots", Do: s.dropSnapshots, Deadline: copyTime}},
+			Settle: s.deleted, Abort: s.notDeleted,
+		}),
+		terminate: workflow.Register(e, workflow.Definition[job]{
 			Name:   "disk.terminate",
 			Steps:  []workflow.Step[job]{{Name: "remove", Do: s.destroy}},
 			Settle: s.terminated, Abort: s.unterminated,
 		}),
 	}
+	s.registerAttach()
+	s.registerSnapshot()
+}
+
+// errSuperseded: the row went on. No operation meets it, since each holds its disk's lock.
+var errSuperseded = errors.New("block: the disk was changed by another operation")
+
+// load reads the disk of a job.
+func (s *Service) load(ctx context.Context, j *job) (*Disk, error) {
+	d, err := ByID(ctx, s.DB.Reader(), action.Scope{}, j.Disk)
+	if err == nil && d.Generation != j.Generation {
+		err = errSuperseded
+	}
+	return d, err
 }
 
 // hostFailure says what a failed call to a host means. A host that does not answer is asked again;
@@ -44,24 +96,67 @@ func hostFailure(id string, err error, failure *retcode.Error) error {
 	case errors.Is(err, fleet.ErrHostDown), errors.Is(err, hostlink.ErrUnavailable),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return workflow.Retry(retcode.SystemBusy.Errorf("the host of %s does not answer", id).Wrap(err))
+	case errors.Is(err, hostlink.ErrNoSpace):
+		return retcode.StorageSetInsufficient.Errorf("the storage of %s is full", id).Wrap(err)
 	}
 	return failure.Wrap(err)
 }
 
+// longFailure is hostFailure for what may take hours: it does not wait as long for a host that is down.
+func longFailure(id string, err error, failure *retcode.Error) error {
+	if errors.Is(err, fleet.ErrHostDown) {
+		return retcode.SystemBusy.Errorf("the host of %s does not answer", id).Wrap(err)
+	}
+	return hostFailure(id, err, failure)
+}
+
 func fence(generation int64) *pb.Fence { return &pb.Fence{Generation: uint64(generation)} }
 
-// EnsureVolume makes a disk's volume as its row says, on its host. The errors are the host's.
+// volumeSpec is the whole of what a host has to know of a disk's volume.
+func (s *Service) volumeSpec(d *Disk) (*pb.VolumeSpec, error) {
+	secret, err := s.passphrase(d)
+	return &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: d.SetID, Raw: d.Shareable, Secret: secret}, err
+}
+
+// EnsureVolume makes a disk's volume as its row says, on its host, and waits until it is; one that is on another
+// host comes over. The errors are the host's.
 func (s *Service) EnsureVolume(ctx context.Context, d Disk) error {
 	if d.ImageDigest != "" {
 		if err := s.Fleet.EnsureImage(ctx, d.HostID, d.ImageDigest); err != nil {
 			return err
 		}
 	}
-	_, err := s.Fleet.Host(d.HostID).EnsureVolume(ctx, &pb.EnsureVolumeRequest{
-		Fence: fence(d.Generation),
-		Spec:  &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: d.SetID},
+	spec, err := s.volumeSpec(&d)
+	if err != nil {
+		return err
+	}
+	if d.FromHost != "" && (d.Written || d.SrcDisk != "") {
+		return s.transfer(ctx, &d, spec)
+	}
+	if d.FromHost == "" {
+		spec.SourceVolume, spec.SourceSnapshot = d.SrcDisk, d.SrcSnapshot
+	}
+	_, err = await(ctx, func() (*pb.Volume, error) {
+		return s.Fleet.Host(d.HostID).EnsureVolume(ctx, &pb.EnsureVolumeRequest{Fence: fence(d.Generation), Spec: spec})
 	})
 	return err
+}
+
+// await repeats a call until the work that it began is done.
+func await(ctx context.Context, call func() (*pb.Volume, error)) (*pb.Volume, error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		v, err := call()
+		if err != nil || !v.Working {
+			return v, err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+	}
 }
 
 // RemoveVolume takes a disk's volume from its host. On a host that is down it goes when that returns.
@@ -84,7 +179,7 @@ func Quota(disks ...Disk) catalog.Amounts {
 
 // SettleCreateTx makes the new disks of a machine Bound.
 func (s *Service) SettleCreateTx(ctx context.Context, tx bun.Tx, vm string) error {
-	_, err := tx.NewUpdate().Model((*Disk)(nil)).Set("state = ?", Bound).Set("updated_at = ?", s.Clock.Micros()).
+	_, err := tx.NewUpdate().Model((*Disk)(nil)).Set("state = ?", Bound).Set("written = ?", true).Set("updated_at = ?", s.Clock.Micros()).
 		Where("vm_id = ? AND state = ?", vm, Creating).Exec(ctx)
 	return err
 }
@@ -98,20 +193,33 @@ func (s *Service) ReleaseTx(ctx context.Context, tx bun.Tx, vm string, drop bool
 	}
 	freed := catalog.Amounts{}
 	for _, d := range all[vm] {
-		to := Unbound
+		if d.Shareable {
+			if err := s.releaseShare(ctx, tx, d.ID, vm); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if d.Role == Boot || drop {
 			for f, n := range Quota(d) {
 				freed[f] += n
 			}
 		}
-		if d.Role == Boot {
+		to := Unbound
+		switch {
+		case d.Role == Boot:
+			d.Hidden = true
+			if err := s.move(ctx, tx, &d, d.State, "hidden"); err != nil {
+				return nil, err
+			}
 			continue
-		}
-		if drop {
-			to, d.DeletedAt = Deleted, deletedAt
+		case drop:
+			to, d.Hidden, d.DeletedAt = Deleted, true, deletedAt
+			if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
+				return nil, err
+			}
 		}
 		d.VMID, d.Target = "", ""
-		if err := s.move(ctx, tx, &d, to, "vm_id", "target", "deleted_at"); err != nil {
+		if err := s.move(ctx, tx, &d, to, "vm_id", "target", "hidden", "deleted_at"); err != nil {
 			return nil, err
 		}
 		if drop {
@@ -123,28 +231,230 @@ func (s *Service) ReleaseTx(ctx context.Context, tx bun.Tx, vm string, drop bool
 	return freed, nil
 }
 
-// EndTx gives back the space of volumes that are gone and keeps their rows as tombstones.
+func (s *Service) releaseShare(ctx context.Context, tx bun.Tx, disk, vm string) error {
+	d, err := ByID(ctx, tx, action.Scope{}, disk)
+	if err != nil {
+		return err
+	}
+	to, err := s.unshare(ctx, tx, d, vm)
+	if err != nil {
+		return err
+	}
+	return s.move(ctx, tx, d, to)
+}
+
+// ReturnTx shows the system disk of a machine that came back from the bin.
+func (s *Service) ReturnTx(ctx context.Context, tx bun.Tx, vm string) error {
+	_, err := tx.NewUpdate().Model((*Disk)(nil)).Set("hidden = ?", false).Where("vm_id = ?", vm).Exec(ctx)
+	return err
+}
+
+// EndTx gives back the space of volumes that are gone and keeps their rows as tombstones. Their snapshots went with
+// them.
 func (s *Service) EndTx(ctx context.Context, tx bun.Tx, to string, disks ...Disk) error {
 	for _, d := range disks {
 		if d.EndedAt != 0 {
 			continue
 		}
-		if err := s.Fleet.Release(ctx, tx, d.HostID, fleet.Demand{DiskGB: d.SizeGB}); err != nil {
-			return err
+		if d.Shareable { // it outlives its machine
+			if err := s.releaseShare(ctx, tx, d.ID, d.VMID); err != nil {
+				return err
+			}
+			continue
 		}
-		d.VMID, d.HostID, d.EndedAt = "", "", s.Clock.Micros()
-		if err := s.move(ctx, tx, &d, to, "vm_id", "host_id", "ended_at"); err != nil {
-			return err
-		}
-		if err := s.Ledger.End(ctx, tx, d.ID); err != nil {
+		if err := s.end(ctx, tx, to, d, true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (s *Service) end(ctx context.Context, tx bun.Tx, to string, d Disk, hide bool) error {
+	if err := s.Fleet.Release(ctx, tx, d.HostID, fleet.Demand{DiskGB: d.SizeGB}); err != nil {
+		return err
+	}
+	if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
+		return err
+	}
+	d.VMID, d.HostID, d.Secret, d.Hidden, d.EndedAt = "", "", "", hide, s.Clock.Micros()
+	if err := s.move(ctx, tx, &d, to, "vm_id", "host_id", "secret", "hidden", "ended_at", "reason_code", "reason"); err != nil {
+		return err
+	}
+	return s.Ledger.End(ctx, tx, d.ID)
+}
+
+func (s *Service) makeVolume(ctx context.Context, j *job) error {
+	d, err := s.load(ctx, j)
+	if err != nil {
+		return err
+	}
+	if err := s.EnsureVolume(ctx, *d); err != nil {
+		return longFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not make %s", d.ID))
+	}
+	return nil
+}
+
+func (s *Service) unmakeVolume(ctx context.Context, j *job) error {
+	d, err := s.load(ctx, j)
+	if err != nil {
+		return err
+	}
+	return s.RemoveVolume(ctx, *d)
+}
+
+// created settles a new disk; the one that was cloned for it is free again.
+func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	if err := s.free(ctx, tx, j.Source); err != nil {
+		return err
+	}
+	if err := s.Ledger.Capture(ctx, tx, d.ID); err != nil {
+		return err
+	}
+	return s.move(ctx, tx, d, Unbound)
+}
+
+func (s *Service) free(ctx context.Context, tx bun.Tx, source string) error {
+	if source == "" {
+		return nil
+	}
+	d, err := ByID(ctx, tx, action.Scope{}, source)
+	if err != nil || d.State != BeingCloned {
+		return err
+	}
+	return s.move(ctx, tx, d, Unbound)
+}
+
+// notCreated gives back everything that the request reserved. The row stays for a while, so that people see why.
+func (s *Service) notCreated(ctx context.Context, tx bun.Tx, j *job, cause error) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	if err := s.free(ctx, tx, j.Source); err != nil {
+		return err
+	}
+	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
+		return err
+	}
+	if err := s.Ledger.Void(ctx, tx, d.ID); err != nil {
+		return err
+	}
+	d.ReasonCode, d.Reason = because(cause)
+	return s.end(ctx, tx, Failed, *d, false)
+}
+
+func (s *Service) grow(ctx context.Context, j *job) error {
+	d, err := s.load(ctx, j)
+	if err != nil {
+		return err
+	}
+	if err := s.EnsureVolume(ctx, *d); err != nil {
+		return hostFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not grow %s", d.ID))
+	}
+	return s.tell(ctx, j)
+}
+
+// tell makes the machine's host know what the disk's row says now: its limits.
+func (s *Service) tell(ctx context.Context, j *job) error {
+	shares, err := sharesOf(ctx, s.DB.Reader(), j.Disk)
+	if err != nil {
+		return err
+	}
+	vms := []string{j.VM}
+	for _, sh := range shares[j.Disk] {
+		vms = append(vms, sh.VMID)
+	}
+	for _, vm := range vms {
+		if vm == "" {
+			continue
+		}
+		if _, err := s.machines.Replug(ctx, vm); err != nil {
+			return hostFailure(vm, err, retcode.SystemBusy.Errorf("the limits of %s could not be changed on %s", j.Disk, vm))
+		}
+	}
+	return nil
+}
+
+// back settles a disk in the state that it had before.
+func (s *Service) back(ctx context.Context, tx bun.Tx, j *job) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	return s.move(ctx, tx, d, j.Before)
+}
+
+func (s *Service) grown(ctx context.Context, tx bun.Tx, j *job) error {
+	if err := s.Ledger.Capture(ctx, tx, j.Disk); err != nil {
+		return err
+	}
+	return s.back(ctx, tx, j)
+}
+
+func (s *Service) notGrown(ctx context.Context, tx bun.Tx, j *job, cause error) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	if err := s.Ledger.Void(ctx, tx, d.ID); err != nil {
+		return err
+	}
+	more := d.SizeGB - j.OldGB
+	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace: int64(more)}); err != nil {
+		return err
+	}
+	if err := s.Fleet.Release(ctx, tx, d.HostID, fleet.Demand{DiskGB: more}); err != nil {
+		return err
+	}
+	d.SizeGB, d.Limits = j.OldGB, j.OldLimits
+	d.ReasonCode, d.Reason = because(cause)
+	return s.move(ctx, tx, d, j.Before, "size_gb", "reason_code", "reason", "read_iops", "write_iops", "total_iops", "read_mbps", "write_mbps", "total_mbps")
+}
+
+func (s *Service) notLimited(ctx context.Context, tx bun.Tx, j *job, cause error) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	d.Limits, d.Limited = j.OldLimits, j.OldLimited
+	d.ReasonCode, d.Reason = because(cause)
+	return s.move(ctx, tx, d, j.Before, "limited", "reason_code", "reason", "read_iops", "write_iops", "total_iops", "read_mbps", "write_mbps", "total_mbps")
+}
+
+func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
+		return err
+	}
+	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
+		return err
+	}
+	d.DeletedAt = s.Clock.Micros()
+	if err := s.move(ctx, tx, d, Deleted, "deleted_at"); err != nil {
+		return err
+	}
+	return s.Ledger.Recycle(ctx, tx, d.ID)
+}
+
+func (s *Service) notDeleted(ctx context.Context, tx bun.Tx, j *job, cause error) error {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
+		return err
+	}
+	d.Hidden = false
+	d.ReasonCode, d.Reason = because(cause)
+	return s.move(ctx, tx, d, Unbound, "hidden", "reason_code", "reason")
+}
+
 func (s *Service) destroy(ctx context.Context, j *job) error {
-	d, err := ByID(ctx, s.DB.Reader(), action.Scope{}, j.Disk)
+	d, err := s.load(ctx, j)
 	if err != nil {
 		return err
 	}
@@ -159,7 +469,7 @@ func (s *Service) terminated(ctx context.Context, tx bun.Tx, j *job) error {
 	if err != nil || d.Generation != j.Generation {
 		return err
 	}
-	return s.EndTx(ctx, tx, Released, *d)
+	return s.end(ctx, tx, Released, *d, true)
 }
 
 // unterminated ends a destruction that failed: the volume may be gone.
@@ -184,7 +494,7 @@ func (s *Service) wanted(ctx context.Context, hostID string) (fleet.Wanted, erro
 		gone[id] = true
 	}
 	var rows []Disk
-	if err := s.DB.Reader().NewSelect().Model(&rows).Column("id", "vm_id").Where("host_id = ?", hostID).
+	if err := s.DB.Reader().NewSelect().Model(&rows).Column("id", "vm_id").Where("host_id = ? OR from_host = ?", hostID, hostID).
 		Where("state NOT IN (?, ?)", Releasing, Unterminated).Scan(ctx); err != nil {
 		return w, err
 	}

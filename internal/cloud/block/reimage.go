@@ -7,8 +7,11 @@ import (
 )
 
 // ReimageTx makes a system disk start from another image. What is on its volume is lost from now on, and Reimage
-// makes the new one.
+// makes the new one. Its snapshots go with it.
 func (s *Service) ReimageTx(ctx context.Context, tx bun.Tx, d *Disk, digest string) error {
+	if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
+		return err
+	}
 	d.ImageDigest = digest
 	return s.move(ctx, tx, d, d.State, "image_digest")
 }

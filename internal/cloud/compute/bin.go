@@ -55,6 +55,9 @@ func (s *Service) RestoreVM(ctx context.Context, c *action.Call, id string) erro
 		if err := s.Network.ReturnPort(ctx, tx, v.PortID); err != nil {
 			return err
 		}
+		if err := s.Block.ReturnTx(ctx, tx, v.ID); err != nil {
+			return err
+		}
 		v.Listed, v.DeletedAt = true, 0
 		ok, err := s.move(ctx, tx, v, Stopped, "listed", "deleted_at")
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -212,7 +211,7 @@ func (s *Service) tellDiscs(ctx context.Context, j *discJob) error {
 	if v.State != Running {
 		return nil // its start tells the host
 	}
-	if err := (machines{s}).Replug(ctx, v.ID); err != nil {
+	if _, err := (machines{s}).Replug(ctx, v.ID); err != nil {
 		return s.hostFailure(ctx, v, err, retcode.SystemBusy.Errorf("the host could not change the discs of %s", v.ID))
 	}
 	return nil
@@ -230,7 +229,8 @@ func (s *Service) untellDiscs(ctx context.Context, j *discJob) error {
 	if err != nil || v.State != Running {
 		return err
 	}
-	return ignoreGone((machines{s}).Replug(ctx, v.ID))
+	_, err = (machines{s}).Replug(ctx, v.ID)
+	return ignoreGone(err)
 }
 
 // fetchDiscs gives a machine's host the images that are in its drives.
@@ -256,7 +256,7 @@ func (s *Service) fetchDiscs(ctx context.Context, v *VM) error {
 }
 
 // bootOrder fills in what a machine boots from: its rescue disc and then its system disk, or what its setting says.
-func (s *Service) bootOrder(ctx context.Context, v *VM, disks []block.Disk, spec *pb.DomainSpec) error {
+func (s *Service) bootOrder(ctx context.Context, v *VM, spec *pb.DomainSpec) error {
 	r := s.DB.Reader()
 	all, err := discsOf(ctx, r, v.ID)
 	if err != nil {
@@ -265,6 +265,12 @@ func (s *Service) bootOrder(ctx context.Context, v *VM, disks []block.Disk, spec
 	devices := strings.Split(v.BootDevices, ",")
 	for _, d := range all[v.ID] {
 		spec.Cdroms = append(spec.Cdroms, &pb.DomainCDROM{Slot: d.Slot, ImageDigest: d.Digest})
+	}
+	var system []*pb.DomainDisk
+	for _, d := range spec.Disks {
+		if d.BootOrder > 0 {
+			d.BootOrder, system = 0, append(system, d)
+		}
 	}
 	order := uint32(0)
 	next := func() uint32 { order++; return order }
@@ -287,10 +293,8 @@ func (s *Service) bootOrder(ctx context.Context, v *VM, disks []block.Disk, spec
 	for _, device := range devices {
 		switch device {
 		case bootHD:
-			for i, d := range disks {
-				if d.Role == block.Boot {
-					spec.Disks[i].BootOrder = next()
-				}
+			for _, d := range system {
+				d.BootOrder = next()
 			}
 		case bootCDROM:
 			for _, d := range spec.Cdroms {

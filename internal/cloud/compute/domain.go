@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -74,7 +73,7 @@ func (s *Service) power(ctx context.Context, v *VM, want func(again bool) pb.Pow
 // domain is the whole of what the host has to know of a machine.
 func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 	r := s.DB.Reader()
-	disks, err := block.Of(ctx, r, v.ID)
+	disks, err := s.Block.DomainDisks(ctx, r, v.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +105,7 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 		return nil, err
 	}
 	spec := &pb.DomainSpec{
-		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: nics,
+		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: nics, Disks: disks,
 		RestartSerial: uint64(v.RestartSerial), Uefi: v.UEFI,
 		Seed: &pb.Seed{
 			InstanceId: v.instance(), SshKeys: keys, Hostname: v.Hostname, LoginUser: v.LoginUser, HashedPassword: string(hash),
@@ -118,10 +117,7 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 	if v.CPUMode == hostPassthrough {
 		spec.CpuMode = hostPassthrough
 	}
-	for _, d := range disks[v.ID] {
-		spec.Disks = append(spec.Disks, &pb.DomainDisk{VolumeId: d.ID, Target: d.Target})
-	}
-	if err := s.bootOrder(ctx, v, disks[v.ID], spec); err != nil {
+	if err := s.bootOrder(ctx, v, spec); err != nil {
 		return nil, err
 	}
 	return spec, nil

@@ -7,7 +7,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
-// Kinds are machines, disks and images, for the directory.
+// Kinds are machines and images, for the directory.
 func Kinds() []resource.Kind {
 	return []resource.Kind{
 		{Name: "VM", Prefix: "vm-", Service: "vm", Table: "vm", Exists: "ended_at = 0", Binned: "NOT listed", Remark: true, NotFound: retcode.VMNotFound,
@@ -16,7 +16,6 @@ func Kinds() []resource.Kind {
 		{Name: "Image", Prefix: "image-", Service: "image", Table: "image", Exists: "ended_at = 0 AND type = 'Custom'", Binned: "deleted_at > 0",
 			NotFound: retcode.ImageNotFound, Frozen: "state IN ('Deleted', 'Terminating')"},
 		{Name: "KeyPair", Prefix: "keypair-", Service: "vm", Table: "keypair", Exists: "TRUE", Remark: true},
-		{Name: "Disk", Prefix: "disk-", Service: "disk", Table: "disk", Exists: "ended_at = 0", Binned: "deleted_at > 0"},
 	}
 }
 

@@ -17,11 +17,11 @@ import (
 type machines struct{ *Service }
 
 func machineOf(v *VM) block.Machine {
-	return block.Machine{ID: v.ID, Name: v.Name, Project: v.Project, HostID: v.HostID, Arch: v.Arch, Stopped: v.State == Stopped, Locked: transient(v.State)}
+	return block.Machine{ID: v.ID, Name: v.Name, HostID: v.HostID, Arch: v.Arch, Stopped: v.State == Stopped}
 }
 
 // Resolve implements block.Machines.
-func (m machines) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*block.Machine, error) {
+func (m machines) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id string, detach bool) (*block.Machine, error) {
 	v, err := vmByID(ctx, tx, scope, id)
 	if err != nil {
 		return nil, err
@@ -29,8 +29,10 @@ func (m machines) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, id
 	if err := check(v, Bind); err != nil {
 		return nil, err
 	}
-	if err := m.Ledger.Check(ctx, tx, v.ID); err != nil {
-		return nil, err
+	if !detach {
+		if err := m.Ledger.Check(ctx, tx, v.ID); err != nil {
+			return nil, err
+		}
 	}
 	out := machineOf(v)
 	return &out, nil
@@ -52,26 +54,27 @@ func (m machines) Describe(ctx context.Context, ids []string) (map[string]block.
 	return out, nil
 }
 
-// Replug implements block.Machines: the host is told the whole domain, and nothing of its power.
-func (m machines) Replug(ctx context.Context, id string) error {
+// Replug implements block.Machines: the host is told the whole domain, and nothing of its power. The rows are read
+// while nobody else tells it, so that no older list of disks comes after a newer one.
+func (m machines) Replug(ctx context.Context, id string) ([]string, error) {
 	unlock, err := m.plugs.lock(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	v, err := vmByID(ctx, m.DB.Reader(), action.Scope{}, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	spec, err := m.domain(ctx, v)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = m.Fleet.Host(v.HostID).EnsureDomain(ctx, &pb.EnsureDomainRequest{Fence: fence(v.Generation), Spec: spec})
+	d, err := m.Fleet.Host(v.HostID).EnsureDomain(ctx, &pb.EnsureDomainRequest{Fence: fence(v.Generation), Spec: spec})
 	if errors.Is(err, hostlink.ErrFenced) {
-		return fmt.Errorf("%w: a later action took %s over, with another generation", hostlink.ErrUnavailable, v.ID)
+		return nil, fmt.Errorf("%w: a later action took %s over, with another generation", hostlink.ErrUnavailable, v.ID)
 	}
-	return err
+	return d.GetVolumes(), err
 }
 
 // Doomed implements block.Machines.

@@ -29,7 +29,14 @@ type Set struct {
 	Type   string
 	Alias  string
 	Arch   string
+	Media  string // of a storage set: HDD, SSD, NVMe
 }
+
+// Media of storage sets.
+const (
+	HDD = "HDD"
+	SSD = "SSD"
+)
 
 // HostSeed names a host that exists without having joined: a simulated one.
 type HostSeed struct{ ID, Name string }
@@ -51,7 +58,7 @@ func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOve
 				return err
 			}
 		}
-		if _, err := tx.NewInsert().Model(&storageSet{ID: firstStorageSet, Region: region, Type: FirstStorageType, Alias: "Local", Arch: arch,
+		if _, err := tx.NewInsert().Model(&storageSet{ID: firstStorageSet, Region: region, Type: FirstStorageType, Alias: "Local", Arch: arch, Media: SSD,
 			Overcommit: int64(storageOvercommit), CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
 			return err
 		}
@@ -84,7 +91,7 @@ func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType 
 	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.ComputeSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoComputeSetPermission.Errorf("VMType %q", vmType))
 	}
-	return &Set{row.ID, row.Region, row.Type, row.Alias, row.Arch}, nil
+	return &Set{ID: row.ID, Region: row.Region, Type: row.Type, Alias: row.Alias, Arch: row.Arch}, nil
 }
 
 // StorageSet returns the set of a storage type that the tenant may use: 14000 unknown, 14002 not permitted.
@@ -100,7 +107,7 @@ func (s *Service) StorageSet(ctx context.Context, company int64, region, setType
 	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.StorageSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoStorageSetPermission.Errorf("storage type %q", setType))
 	}
-	return &Set{row.ID, row.Region, row.Type, row.Alias, row.Arch}, nil
+	return &Set{ID: row.ID, Region: row.Region, Type: row.Type, Alias: row.Alias, Arch: row.Arch, Media: row.Media}, nil
 }
 
 // cmpErr is err, or refusal without one.

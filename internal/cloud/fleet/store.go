@@ -29,6 +29,7 @@ type storageSet struct {
 	Alias      string `bun:"alias"`
 	Arch       string `bun:"arch"`
 	Overcommit int64  `bun:"overcommit"`
+	Media      string `bun:"media"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
 	Generation int64  `bun:"generation"`

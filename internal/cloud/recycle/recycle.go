@@ -73,11 +73,11 @@ func vms(s *compute.Service) kind {
 }
 
 func disks(s *block.Service) kind {
-	return kind{"Disk", "disk-", func(ctx context.Context, f resource.BinFilter, _ string) ([]item, int, error) {
+	return kind{"Disk", "disk-", func(ctx context.Context, f resource.BinFilter, language string) ([]item, int, error) {
 		rows, n, err := s.BinnedDisks(ctx, f)
 		out := make([]item, len(rows))
 		for i, r := range rows {
-			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Reason, wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
+			out[i] = item{r.Region, r.Project, r.ID, r.Name, r.Why(language), wireState(r.State), r.Company, r.CreatedAt, r.UpdatedAt, r.DeletedAt, r.ExpireAt}
 		}
 		return out, n, err
 	}, s.RestoreDisk, s.DestroyDisk, s.SweepDisks}
