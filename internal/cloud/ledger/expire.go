@@ -42,6 +42,11 @@ func (s *Service) expire(ctx context.Context) error {
 		return err
 	}
 	for _, c := range over {
+		if !s.Catalog.Config.ExpiredToRecycle(ctx, c.Region) {
+			_, err := s.touch(ctx, c.Resource, "due_at = ?", now+time.Hour.Microseconds()) // the switch may be put back
+			failed = append(failed, err)
+			continue
+		}
 		if err := s.kinds[c.Kind].remove(ctx, c.Resource); err != nil && !errors.Is(err, ErrUnderWay) {
 			failed = append(failed, fmt.Errorf("removal of %s: %w", c.Resource, err))
 		}
