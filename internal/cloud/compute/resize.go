@@ -6,8 +6,10 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -77,6 +79,13 @@ func (s *Service) resizeVM(ctx context.Context, c *action.Call, q *resizeRequest
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, grown(v, j)); err != nil {
 			return nil, err
 		}
+		disks, err := block.Of(ctx, tx, v.ID)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Ledger.Change(ctx, tx, ledger.Resize{ID: v.ID, Items: priced(v, disks[v.ID][0])}); err != nil {
+			return nil, err
+		}
 		if v.State == Running {
 			return nil, s.Fleet.Reserve(ctx, tx, v.HostID, fleet.Demand{CPUs: v.CPUs - j.OldCPUs, MemoryMiB: v.MemoryMiB - j.OldMemory})
 		}
@@ -127,7 +136,10 @@ func (s *Service) resized(ctx context.Context, tx bun.Tx, j *job) error {
 	if err := s.Catalog.Release(ctx, tx, v.Company, v.Region, shrunk(v, j)); err != nil {
 		return err
 	}
-	return s.end(ctx, tx, j, j.Before, nil)
+	if err := s.end(ctx, tx, j, j.Before, nil); err != nil {
+		return err
+	}
+	return s.Ledger.Capture(ctx, tx, v.ID)
 }
 
 // notResized gives back what the resize took. What a running guest got of it stays in it until it is off.
@@ -137,6 +149,9 @@ func (s *Service) notResized(ctx context.Context, tx bun.Tx, j *job, cause error
 		return err
 	}
 	if err := s.Catalog.Release(ctx, tx, v.Company, v.Region, grown(v, j)); err != nil {
+		return err
+	}
+	if err := s.Ledger.Void(ctx, tx, v.ID); err != nil {
 		return err
 	}
 	if v.Placed {
