@@ -43,6 +43,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/recycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/timer"
 	"github.com/lingyun-cloud/lingyun/internal/console"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/download"
@@ -140,6 +141,7 @@ type Controller struct {
 	Compute   *compute.Service
 	Recycle   *recycle.Service
 	Tags      *tag.Service
+	Timer     *timer.Service
 	OAuth     *oauth.Service
 	Approval  *approval.Service
 	// Directory knows every kind of resource.
@@ -278,7 +280,8 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnScopes(c.Fleet.PriceScopes)
 	c.Catalog.OnNodes(c.Fleet.LicenceNodes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
-		Fleet: c.Fleet, Permit: c.Permit, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers})
+		Fleet: c.Fleet, Permit: c.Permit, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers,
+		InnerMbps: c.Catalog.Config.InnerBandwidth})
 	c.Permit.Register(c.Network.PermitKinds()...)
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Ledger: c.Ledger})
@@ -291,9 +294,11 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Permit.Register(c.Compute.PermitKinds()...)
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
-	for _, kinds := range [][]resource.Kind{network.Kinds(), block.Kinds(), compute.Kinds()} {
+	for _, kinds := range [][]resource.Kind{network.Kinds(), block.Kinds(), compute.Kinds(), timer.Kinds()} {
 		c.Directory.Add(kinds...)
 	}
+	c.Timer = timer.New(timer.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity,
+		Tasks: map[string]timer.Task{timer.CreateSnapshot: timer.Snapshots{Block: c.Block}}})
 	c.Tags = tag.New(tag.Deps{DB: c.DB, Clock: c.Clock, Directory: c.Directory})
 
 	if c.OAuth, err = oauth.New(oauth.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Identity: c.Identity, Base: strings.TrimSuffix(c.URL, "/api"),
@@ -341,6 +346,7 @@ func (c *Controller) Actions() []action.Action {
 		c.Recycle,
 		quote.New(quote.Deps{DB: c.DB, Catalog: c.Catalog, Ledger: c.Ledger, Fleet: c.Fleet, Compute: c.Compute, Directory: c.Directory}),
 		c.Tags,
+		c.Timer,
 		c.Approval,
 	} {
 		all = append(all, room.Actions()...)
@@ -469,6 +475,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.Block.Run,
 		c.Compute.Run,
 		c.Recycle.Run,
+		c.Timer.Run,
 		c.Ledger.Run,
 		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
 		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
