@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -61,6 +62,7 @@ func (s *Service) Record(ctx context.Context, c *action.Call, spec action.Spec, 
 	e.of(c)
 	write := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		e.ID = database.Serial()
+		e.clean()
 		_, err := tx.NewInsert().Model(e).Exec(ctx)
 		return err
 	})
@@ -135,6 +137,13 @@ func (e *entry) of(c *action.Call) {
 	e.Account, e.Email, e.Administrator, e.Request = c.Caller.Account, c.Caller.Email, c.Caller.Admin, c.RequestID
 	if c.ClientIP.IsValid() {
 		e.ClientIP = c.ClientIP.String()
+	}
+}
+
+// clean takes out what databases do not take as text: a refused call may bring anything.
+func (e *entry) clean() {
+	for _, text := range []*string{&e.Region, &e.Resources, &e.Detail, &e.Email} {
+		*text = strings.ReplaceAll(strings.ToValidUTF8(*text, "\ufffd"), "\x00", "\ufffd")
 	}
 }
 

@@ -199,3 +199,14 @@ func TestExport(t *testing.T) {
 	}
 	c.Demo.Refuse(t, retcode.InvalidParameter, "ExportOPLogs", P{"BeginTime": 1, "EndTime": 1 << 40})
 }
+
+// TestHostileTextIsRecorded: a refused call leaves its entry whatever it brought.
+func TestHostileTextIsRecorded(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := controllertest.Start(t, controllertest.Options{DB: db, Hosts: 1})
+		c.Demo.Refuse(t, retcode.InvalidParameterFormat, "StartVMInstance", P{"VMID": "vm-x", "Region": "a\x00b"})
+		if n := len(logs(t, c.Demo, P{"Region": "", "IsSuccess": "No"})); n != 1 {
+			t.Errorf("%d entries", n)
+		}
+	})
+}
