@@ -253,6 +253,7 @@ func TestTenants(t *testing.T) {
 
 		// Deleting: not with anything left, in the bin either.
 		c.Admin.Must(t, "Recharge", P{"CompanyID": company, "Amount": 100, "FromType": "OFFLINE", "SerialNo": "1"})
+		c.Admin.Must(t, "UpdateCompanyAudit", P{"CompanyID": company, "Audit": false, "AutoAudit": false})
 		eip := main.Must(t, "AllocateEIP", P{"OperatorName": "Bgp", "Bandwidth": 1, "ChargeType": "Dynamic", "Name": "x", "IPVersion": "IPv4"})
 		id := eip.String("EIPID")
 		counts := func() string {

@@ -61,6 +61,8 @@ type Deps struct {
 	Ledger   *ledger.Service
 	// DNS servers that DHCP offers in a region when a subnet names none.
 	DNS func(ctx context.Context, region string) []netip.Addr
+	// InnerMbps bounds an inner port that asks for nothing else; 0: nothing does.
+	InnerMbps func(ctx context.Context, region string) int
 }
 
 // Service is the network.

@@ -51,12 +51,11 @@ type PortRequest struct {
 	Kept            bool   // in no network yet (ReturnPort)
 }
 
-// defaultInnerMbps limits an inner port that asks for nothing else.
-const defaultInnerMbps = 1000
-
-func orDefault(mbps *int) int {
+// inner is what an inner port may send or receive in a second that asks for mbps; nil: for nothing else than the
+// region's default.
+func (s *Service) inner(ctx context.Context, region string, mbps *int) int {
 	if mbps == nil {
-		return defaultInnerMbps
+		return s.InnerMbps(ctx, region)
 	}
 	return *mbps
 }
@@ -113,7 +112,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 	}
 	port := &Port{ID: r.ID, Kept: r.Kept, UUID: uuid.NewString(), Region: r.Region, Company: r.Company, VPCID: vpc.ID, SubnetID: subnet.ID,
 		Hostname: r.Hostname, OwnerKind: r.Owner.Kind, OwnerID: r.Owner.ID, InnerSG: r.InnerSG, OuterSG: r.OuterSG, HostID: r.HostID,
-		InMbps: orDefault(r.InMbps), OutMbps: orDefault(r.OutMbps), CreatedAt: now, UpdatedAt: now}
+		InMbps: s.inner(ctx, r.Region, r.InMbps), OutMbps: s.inner(ctx, r.Region, r.OutMbps), CreatedAt: now, UpdatedAt: now}
 	switch {
 	case !wanted.IsValid():
 		port.Num, err = p.take(ctx, tx, ofPort, port.ID)
