@@ -137,6 +137,8 @@ type describeMemberRequest struct {
 	Keyword      string   `doc:"part of name, e-mail or id"`
 	MemberIDs    []int64  `validate:"max=100" doc:"account ids"`
 	MemberPubKey string   `doc:"a public key of the account"`
+	RoleID       string   `doc:"a role that the account has"`
+	ProjectID    string   `doc:"a project group in which the account has a role"`
 	Statuses     []string `validate:"dive,oneof=AVAILABLE FREEZE LOCKED" doc:"states"`
 	action.Tenant
 	action.Page
@@ -162,6 +164,14 @@ type memberInfo struct {
 	TOTPState      string `doc:"Unbound, Applied, Bound"`
 	Language       string
 	LastLoginTime  int64 `doc:"unix seconds"`
+	Grants         []memberGrant
+}
+
+// memberGrant is a role of an account; the lists have one element each, none for the whole tenant.
+type memberGrant struct {
+	GrantID    string
+	RoleIDs    []string
+	ProjectIDs []string
 }
 
 type describeMemberResponse struct {
@@ -172,7 +182,17 @@ type describeMemberResponse struct {
 func (s *Service) describeMember(ctx context.Context, c *action.Call, q *describeMemberRequest) (*describeMemberResponse, error) {
 	var rows []account
 	f := filterAccounts{Company: c.Company, Kinds: []string{main, sub}, IDs: q.MemberIDs, Email: q.Email, Keyword: q.Keyword, Key: q.MemberPubKey, Statuses: q.Statuses}
-	total, err := f.apply(s.DB.Reader().NewSelect().Model(&rows)).Order("id").Offset(int64(q.Offset)).Limit(int64(q.Limit)).ScanAndCount(ctx)
+	sel := f.apply(s.DB.Reader().NewSelect().Model(&rows))
+	if q.RoleID != "" || q.ProjectID != "" {
+		held := s.DB.Reader().NewSelect().Model((*roleGrant)(nil)).Column("account")
+		for column, value := range map[string]string{"role_id": q.RoleID, "project": q.ProjectID} {
+			if value != "" {
+				held = held.Where("? = ?", bun.Ident(column), value)
+			}
+		}
+		sel = sel.Where("id IN (?)", held)
+	}
+	total, err := sel.Order("id").Offset(int64(q.Offset)).Limit(int64(q.Limit)).ScanAndCount(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -192,14 +212,42 @@ func (s *Service) describeMember(ctx context.Context, c *action.Call, q *describ
 	if err != nil {
 		return nil, err
 	}
+	grants, err := s.grantsOf(ctx, views)
+	if err != nil {
+		return nil, err
+	}
 	for _, v := range views {
 		b := money[v.Company]
 		r.Infos = append(r.Infos, memberInfo{MemberID: v.ID, MemberName: v.Name, Email: v.Email, Phone: v.Phone, CompanyID: v.Company, Status: v.Status,
 			Privileges: v.privileges(), OAuth2UniqueID: v.OAuthID, PublicKey: v.Key.PublicKey, PrivateKey: v.Key.PrivateKey, Amount: b.Cash,
 			AmountCredit: b.Credit, AmountFree: b.Gift, Audit: number(v.tenant.Approval), CreateTime: v.CreatedAt / 1e6, UpdateTime: v.UpdatedAt / 1e6,
-			TOTPState: v.TOTP, Language: v.Language, LastLoginTime: v.LoginAt / 1e6})
+			TOTPState: v.TOTP, Language: v.Language, LastLoginTime: v.LoginAt / 1e6, Grants: grants[v.ID]})
 	}
 	return r, nil
+}
+
+// grantsOf reads the roles of accounts in one query.
+func (s *Service) grantsOf(ctx context.Context, views []accountView) (map[int64][]memberGrant, error) {
+	out := make(map[int64][]memberGrant)
+	var ids []int64
+	for _, v := range views {
+		ids = append(ids, v.ID)
+	}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	var rows []roleGrant
+	if err := s.DB.Reader().NewSelect().Model(&rows).Where("account IN (?)", bun.In(ids)).Order("created_at", "id").Scan(ctx); err != nil {
+		return nil, err
+	}
+	for _, g := range rows {
+		m := memberGrant{GrantID: g.ID, RoleIDs: []string{g.Role}, ProjectIDs: []string{}}
+		if g.Project != "" {
+			m.ProjectIDs = append(m.ProjectIDs, g.Project)
+		}
+		out[g.Account] = append(out[g.Account], m)
+	}
+	return out, nil
 }
 
 type createSubMemberRequest struct {

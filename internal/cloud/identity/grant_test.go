@@ -75,6 +75,22 @@ func TestGrants(t *testing.T) {
 
 		// Roles add up, each in its own scope; editing one is felt by its holders.
 		tenant.Must(t, "GrantRole", P{"MemberID": ann.Account, "RoleIDs": []string{identity.ReadOnlyRole}})
+		// The list of accounts shows what each has, and is narrowed by it.
+		for what, f := range map[string]struct {
+			p    P
+			want int
+		}{"a role": {P{"RoleID": role}, 1}, "a group": {P{"ProjectID": web}, 1}, "both": {P{"RoleID": role, "ProjectID": web}, 1},
+			"a role in another group": {P{"RoleID": identity.ReadOnlyRole, "ProjectID": web}, 0}} {
+			l := tenant.Must(t, "DescribeMember", f.p)
+			if l.Int("TotalCount") != f.want {
+				t.Errorf("by %s: %v", what, l.Body)
+			}
+			for _, i := range l.Infos() {
+				if grants := i.List("Grants"); len(grants) != 2 || grants[0].String("GrantID") == "" {
+					t.Errorf("grants shown: %v", grants)
+				}
+			}
+		}
 		if !sees(outside) {
 			t.Error("the whole tenant is not seen")
 		}
