@@ -156,7 +156,14 @@ func TestOperator(t *testing.T) {
 		return on(append([]string{binary, "up", "--dir", data, "--install=false", "--image-cache", cache, "--virt-type", "qemu", "--listen", "127.0.0.1:8080",
 			"--external-network", "198.51.100.0/24", "--external-gateway", "198.51.100.1", "--external-range", "198.51.100.100-198.51.100.110"}, more...)...).CombinedOutput()
 	}
+	// The kernel tells of a carrier a moment after both ends are up.
 	before := machineNow(t, on)
+	for deadline := time.Now().Add(10 * time.Second); strings.Contains(before, "NO-CARRIER"); before = machineNow(t, on) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the machine's interfaces have no carrier:\n%s", before)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	if out, err := up("--external-interface", "mgmt0"); err == nil || !strings.Contains(string(out), "default route") {
 		t.Errorf("an interface with the default route: %v %s", err, out)
 	}
