@@ -19,14 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/uptrace/bun"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/lingyun-cloud/lingyun/internal/cli"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
-	"github.com/lingyun-cloud/lingyun/internal/controller"
-	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/guest"
 	"github.com/lingyun-cloud/lingyun/internal/trial"
 )
@@ -146,55 +141,50 @@ func start(t *testing.T) *cloud {
 	return c
 }
 
-// furnish makes what the API of this release cannot: a second subnet, and a
-// second tenant. The controller is stopped meanwhile; another one, in this
-// process, works on its database.
+// furnish makes a second subnet of the demo tenant, and a second tenant that can pay.
 func (c *cloud) furnish(t *testing.T) {
 	t.Helper()
-	if err := c.Process(c.ctx, "controller", "stop"); err != nil {
-		t.Fatal(err)
+	var made struct {
+		CompanyID int64
+		SubnetID  string
 	}
-	own, err := controller.New(c.ctx, controller.Config{Dir: c.Options.Dir, Listen: "127.0.0.1:0",
-		OVNNorthbound: c.Options.Northbound(), OVNSouthbound: c.Options.Southbound()})
-	if err != nil {
-		t.Fatal(err)
+	c.call(t, c.admin, "CreateUser", cli.Params{"UserEmail": "other@example.com", "PassWord": "Secret-123", "Name": "other"}, &made)
+	c.call(t, c.admin, "Recharge", cli.Params{"CompanyID": made.CompanyID, "Amount": 1000, "FromType": "INPOUR_FROM_OFFLINE", "SerialNo": "1"}, nil)
+	var tenants struct {
+		Infos []struct {
+			CompanyID             int64
+			PublicKey, PrivateKey string
+		}
 	}
-	keys, err := own.Identity.CreateTenant(c.ctx, identity.NewTenant{Name: "other", Email: "other@example.com", Region: c.demo.Region})
-	if err != nil {
-		t.Fatal(err)
+	c.call(t, c.admin, "DescribeUser", nil, &tenants)
+	for _, i := range tenants.Infos {
+		if i.CompanyID == made.CompanyID {
+			c.other = &cli.Client{Profile: cli.Profile{Endpoint: c.demo.Endpoint, Region: c.demo.Region, PublicKey: i.PublicKey, PrivateKey: i.PrivateKey}, Language: "en"}
+		}
 	}
-	defaults := struct {
-		VPC     string `bun:"vpc_id"`
-		Company int64  `bun:"company"`
-	}{}
-	err = own.DB.Reader().NewRaw(`SELECT s.vpc_id, s.company FROM subnet AS s JOIN account AS a ON a.company = s.company WHERE a.email = ? AND s.is_default`, c.demo.Email).Scan(c.ctx, &defaults)
-	if err != nil {
-		t.Fatal(err)
+	if c.other == nil {
+		t.Fatalf("the new tenant is not listed: %+v", tenants)
 	}
-	now := time.Now().UnixMicro()
-	row := network.Subnet{ID: database.NewID("subnet"), VPCID: defaults.VPC, Region: c.demo.Region, Company: defaults.Company, Name: "second",
-		CIDR: secondSubnet, State: "Available", Capacity: 252, CreatedAt: now, UpdatedAt: now}
-	err = own.DB.Reader().NewRaw(`SELECT state, capacity, position FROM subnet WHERE vpc_id = ?`, defaults.VPC).Scan(c.ctx, &row.State, &row.Capacity, &row.Position)
-	if err != nil {
-		t.Fatal(err)
+	var vpcs struct {
+		Infos []struct {
+			VPCID     string
+			IsDefault bool
+		}
 	}
-	if err := own.DB.Transact(c.ctx, func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewInsert().Model(&row).Exec(ctx)
-		return err
-	}); err != nil {
-		t.Fatal(err)
+	c.call(t, c.demo, "DescribeVPC", nil, &vpcs)
+	if len(vpcs.Infos) == 0 {
+		t.Fatal("the demo tenant has no VPC")
 	}
-	c.subnet = row.ID
-	ctx, cancel := context.WithCancel(c.ctx)
-	cancel()
-	if err := own.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if err := c.Process(c.ctx, "controller", "start"); err != nil {
-		t.Fatal(err)
-	}
-	// The address of the start before: the socket is the supervisor's.
-	c.other = &cli.Client{Profile: cli.Profile{Endpoint: c.demo.Endpoint, Region: c.demo.Region, PublicKey: keys.PublicKey, PrivateKey: keys.PrivateKey}, Language: "en"}
+	c.call(t, c.demo, "CreateSubnet", cli.Params{"Name": "second", "VPCID": vpcs.Infos[0].VPCID, "Network": secondSubnet}, &made)
+	c.subnet = made.SubnetID
+	until(t, c, time.Minute, "the second subnet", func() error {
+		var subnets struct{ Infos []struct{ State string } }
+		c.call(t, c.demo, "DescribeSubnet", cli.Params{"SubnetIDs": []string{c.subnet}}, &subnets)
+		if len(subnets.Infos) != 1 || subnets.Infos[0].State != "Available" {
+			return fmt.Errorf("%+v", subnets)
+		}
+		return nil
+	})
 }
 
 // machine is one guest.
