@@ -87,7 +87,7 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 	n := &NIC{ID: database.NewID("nic"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, Kind: q.NICType, State: Free, CreatedAt: now, UpdatedAt: now}
 	var segment *Segment
 	if q.NICType == WAN {
-		if segment, err = segmentByName(ctx, s.DB.Reader(), c.Region, q.SegmentID); err != nil {
+		if segment, err = permittedSegment(ctx, s.DB.Reader(), c.Region, q.SegmentID, n.Company); err != nil {
 			return nil, err
 		}
 		if err := segment.check(EIPRequest{IPVersion: q.IPVersion}, ip); err != nil {
@@ -124,7 +124,10 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 		if _, err := tx.NewInsert().Model(n).Exec(ctx); err != nil {
 			return err
 		}
-		return tag.Attach(ctx, tx, now, resource.Item{ID: n.ID, Company: n.Company, Region: n.Region, Kind: "NIC"}, q.TagKeyValuePairs)
+		if err := tag.Attach(ctx, tx, now, resource.Item{ID: n.ID, Company: n.Company, Region: n.Region, Kind: "NIC"}, q.TagKeyValuePairs); err != nil {
+			return err
+		}
+		return s.buyNIC(ctx, tx, n)
 	})
 	if err != nil {
 		return nil, err
@@ -311,8 +314,8 @@ func (s *Service) attach(ctx context.Context, c *action.Call, q *attachNICReques
 		if err != nil {
 			return err
 		}
-		if n.ExpireAt != 0 && n.ExpireAt <= s.Clock.Micros() {
-			return retcode.ResourceExpired.Errorf("%s has expired, renew it first", n.ID)
+		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil {
+			return err
 		}
 		// Whoever attaches to the machine meets here, so that its NICs are counted exactly.
 		if _, err := lockPort(ctx, tx, m.PortID); err != nil {
@@ -336,14 +339,14 @@ func (s *Service) attach(ctx context.Context, c *action.Call, q *attachNICReques
 		if _, err := tx.NewRaw("UPDATE port SET owner_kind = ?, owner_id = ?, host_id = ?, kept = ? WHERE id = ?", VM, q.ResourceID, m.HostID, false, n.ID).Exec(ctx); err != nil {
 			return err
 		}
-		op, err = s.acceptNIC(ctx, tx, c, s.attachNIC, n, port, q.ResourceID)
+		op, err = s.acceptNIC(ctx, tx, c.Action, s.attachNIC, n, port, q.ResourceID)
 		return err
 	})
 	return nil, s.accepted(err, op)
 }
 
-func (s *Service) acceptNIC(ctx context.Context, tx bun.Tx, c *action.Call, flow *workflow.Workflow[nicChange], n *NIC, port *Port, machine string) (string, error) {
-	op, err := flow.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: n.Company, Region: n.Region, Resources: []string{n.ID, machine},
+func (s *Service) acceptNIC(ctx context.Context, tx bun.Tx, name string, flow *workflow.Workflow[nicChange], n *NIC, port *Port, machine string) (string, error) {
+	op, err := flow.Accept(ctx, tx, workflow.Request{Action: name, Company: n.Company, Region: n.Region, Resources: []string{n.ID, machine},
 		Locks: []workflow.Lock{exclusive(n.ID), shared(machine)}}, nicChange{NIC: n.ID, Machine: machine, Key: port.key()})
 	return op, held(err, retcode.InvalidResourceState)
 }
@@ -356,6 +359,9 @@ func (s *Service) detach(ctx context.Context, c *action.Call, q *attachNICReques
 		if err != nil {
 			return err
 		}
+		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil { // the cloud itself detaches it
+			return err
+		}
 		port, err := lockPort(ctx, tx, n.ID)
 		if err != nil {
 			return err
@@ -365,7 +371,7 @@ func (s *Service) detach(ctx context.Context, c *action.Call, q *attachNICReques
 		} else if !ok {
 			return retcode.InvalidResourceState.Errorf("%s is being changed", n.ID)
 		}
-		op, err = s.acceptNIC(ctx, tx, c, s.detachNIC, n, port, q.ResourceID)
+		op, err = s.acceptNIC(ctx, tx, c.Action, s.detachNIC, n, port, q.ResourceID)
 		return err
 	})
 	return nil, s.accepted(err, op)
@@ -423,6 +429,12 @@ func (s *Service) updateNICBandwidth(ctx context.Context, c *action.Call, q *upd
 		if err := n.check(nicBandwidth); err != nil {
 			return err
 		}
+		if n.Bandwidth == q.Bandwidth {
+			return s.Ledger.Check(ctx, tx, n.ID)
+		}
+		if err := s.resizeNIC(ctx, tx, n, q.Bandwidth); err != nil {
+			return err
+		}
 		if ok, err := s.turn(ctx, tx, "nic", n.ID, Updating, nil, n.State); err != nil {
 			return err
 		} else if !ok {
@@ -464,6 +476,9 @@ func (s *Service) updateNICMAC(ctx context.Context, c *action.Call, q *updateNIC
 			return err
 		}
 		if err := n.check(nicMAC); err != nil {
+			return err
+		}
+		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil {
 			return err
 		}
 		ok, err := changed(tx.NewRaw("UPDATE port SET mac = ?0, updated_at = ?1 WHERE id = ?2 AND kept AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.mac = ?0 AND p.id <> ?2)",

@@ -31,6 +31,9 @@ func (f *fixture) innerSnapshot(t *testing.T) any {
 		"nics":     "SELECT name, kind, bandwidth, state, bind_id FROM nic WHERE ended_at = 0 ORDER BY name",
 		"vips":     "SELECT name, carried_by, state FROM vip WHERE ended_at = 0 ORDER BY name",
 		"carriers": "SELECT resource_id FROM vip_carrier ORDER BY resource_id",
+		"charges":  "SELECT name, state, LENGTH(next_items) AS next FROM charge ORDER BY name",
+		"orders":   "SELECT product, type, state, COUNT(*) AS n FROM ledger_order WHERE state <> 'Void' GROUP BY product, type, state ORDER BY product, type, state",
+		"held":     "SELECT kind, balance FROM ledger_account WHERE kind IN ('HELD_REAL', 'HELD_FREE') ORDER BY kind",
 		"owners":   "SELECT ip, owner_kind, host_id, kept, in_mbps, out_mbps FROM port ORDER BY ip",
 	} {
 		var rows []map[string]any
@@ -259,7 +262,7 @@ func TestNICWorkflows(t *testing.T) {
 		f.port(t, "vm-one", "10.0.0.20")
 		q := createNICRequest{NICType: LAN, VPCID: vpc, SubnetID: subnets[0], IP: "192.168.7.9"}
 		if kind == WAN {
-			q = createNICRequest{NICType: WAN, SegmentID: "Bgp", IP: "198.51.100.7", Bandwidth: 5, ChargeType: "Dynamic"}
+			q = createNICRequest{NICType: WAN, SegmentID: "Bgp", IP: "198.51.100.7", Bandwidth: 5, ChargeType: "Month", Quantity: 1}
 		}
 		r := &attachNICRequest{NICID: f.nic(t, q), ResourceType: VM, ResourceID: "vm-one"}
 		must(t, vms{f}.Plug(t.Context(), "vm-one"))

@@ -96,6 +96,7 @@ func New(d Deps) *Service {
 	d.Identity.OnTenant(s.furnish)
 	d.Identity.OnLeave(s.leave)
 	d.Ledger.Register(ledger.Kind{Name: ledger.EIP, Table: "eip", AutoRenew: true, Expired: s.expireEIP, Remove: s.removeExpiredEIP})
+	d.Ledger.Register(ledger.Kind{Name: ledger.NIC, Table: "nic", AutoRenew: true, Expired: s.expireNIC, Remove: s.removeExpiredNIC})
 	d.Fleet.OnGateways(func(string) { s.gateways.Signal() })
 	s.register()
 	return s

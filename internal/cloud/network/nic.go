@@ -345,12 +345,16 @@ func (s *Service) registerNIC() {
 			return err
 		},
 		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
-			_, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], nil, Updating)
-			return err
+			if _, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], nil, Updating); err != nil {
+				return err
+			}
+			return s.Ledger.Capture(ctx, tx, e.ID)
 		},
 		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
-			_, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], cause, Updating)
-			return err
+			if _, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], cause, Updating); err != nil {
+				return err
+			}
+			return s.Ledger.Void(ctx, tx, e.ID)
 		},
 	})
 }
@@ -401,7 +405,7 @@ func (s *Service) freeNIC(ctx context.Context, tx bun.Tx, id string, cause error
 	return nil
 }
 
-// endNIC destroys a Free NIC, leaving a tombstone.
+// endNIC destroys a Free NIC, leaving a tombstone; what it paid for and does not use is paid back.
 func (s *Service) endNIC(ctx context.Context, tx bun.Tx, id string) error {
 	if ok, err := s.turn(ctx, tx, "nic", id, Released, nil, Free); err != nil || !ok {
 		return err
@@ -413,7 +417,10 @@ func (s *Service) endNIC(ctx context.Context, tx bun.Tx, id string) error {
 	if err := tx.NewRaw("UPDATE nic SET ended_at = ? WHERE id = ? RETURNING *", s.Clock.Micros(), id).Scan(ctx, n); err != nil {
 		return err
 	}
-	return s.Catalog.Release(ctx, tx, n.Company, n.Region, catalog.Amounts{catalog.NIC: 1})
+	if err := s.Catalog.Release(ctx, tx, n.Company, n.Region, catalog.Amounts{catalog.NIC: 1}); err != nil {
+		return err
+	}
+	return s.Ledger.End(ctx, tx, id)
 }
 
 // BeginLeaveTx takes an owner's elastic NICs and its part in VIPs away from it (its deletion) and returns the NICs'

@@ -1,0 +1,232 @@
+package network_test
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/controller"
+	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
+	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
+)
+
+// outer are the parameters of a NIC on the segment.
+func outer(chargeType string, mbps int, more P) P {
+	p := P{"Name": "nic", "NICType": "WAN", "SegmentID": "Bgp", "ChargeType": chargeType, "Bandwidth": mbps}
+	for k, v := range more {
+		p[k] = v
+	}
+	return p
+}
+
+func yuan(t *testing.T, i controllertest.Info, field string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(i.String(field), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// balance is what the demo tenant has.
+func (c *cloud) balance(t *testing.T) float64 {
+	t.Helper()
+	return yuan(t, controllertest.Info(c.Admin.Must(t, "GetWithdrawableAmount", P{"CompanyID": c.Demo.Company}).Body), "Amount")
+}
+
+func (c *cloud) orders(t *testing.T, resource string) []controllertest.Info {
+	t.Helper()
+	return c.Demo.Must(t, "DescribeOrder", P{"BeginTime": 0, "EndTime": c.Clock.Now().Add(time.Hour).Unix(), "ResourceID": resource, "Limit": 100}).Infos()
+}
+
+func (c *cloud) doctor(t *testing.T) {
+	t.Helper()
+	if problems, err := controller.Doctor(t.Context(), c.DB); err != nil || len(problems) > 0 {
+		t.Fatal(problems, err)
+	}
+}
+
+func TestOuterNICsAreCharged(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := start(t, db, nil)
+		quoted := func(name string, p P) float64 {
+			t.Helper()
+			return yuan(t, c.Demo.Must(t, name, p).Infos()[0], "Price")
+		}
+		// spent is what the tenant has less, or more, after something is done.
+		spent := func(do func()) float64 {
+			t.Helper()
+			before := c.balance(t)
+			do()
+			return before - c.balance(t)
+		}
+		same := func(what string, got, want, tolerance float64) {
+			t.Helper()
+			if math.Abs(got-want) > tolerance {
+				t.Errorf("%s: %v, want %v", what, got, want)
+			}
+		}
+		var inner string
+		same("an inner NIC", spent(func() { inner = c.nic(t, nil) }), 0, 0)
+		if i := c.nicIs(t, inner, "Free"); i.String("ChargeType") != "" || i.Int("ExpireTime") != 0 || len(c.orders(t, inner)) != 0 {
+			t.Errorf("%v", i)
+		}
+		var nic string
+		for _, of := range []struct {
+			chargeType  string
+			least, most time.Duration
+		}{{"Dynamic", time.Hour, time.Hour}, {"Year", 730 * 24 * time.Hour, 731 * 24 * time.Hour}, {"Month", 59 * 24 * time.Hour, 62 * 24 * time.Hour}} {
+			order := outer(of.chargeType, 3, P{"Quantity": 2, "AutoRenew": true})
+			price := quoted("GetCreateNICPrice", order)
+			if price <= 0 {
+				t.Fatalf("%s costs %v", of.chargeType, price)
+			}
+			same(of.chargeType, spent(func() { nic = c.nic(t, order) }), price, 1e-6)
+			i := c.nicIs(t, nic, "Free")
+			term := time.Duration(i.Int("ExpireTime")-i.Int("CreateTime")) * time.Second
+			if i.String("ChargeType") != of.chargeType || !truth(controllertest.Response{Body: i}, "AutoRenew") || term < of.least-time.Second || term > of.most+time.Second {
+				t.Errorf("%s, %s: %v", of.chargeType, term, i)
+			}
+			orders := c.orders(t, nic)
+			if len(orders) != 1 {
+				t.Fatalf("%d orders", len(orders))
+			}
+			same("the order", yuan(t, orders[0], "AmountTotal"), price, 1e-6)
+			if of.chargeType == "Month" {
+				break
+			}
+			back := -spent(func() { c.Demo.Must(t, "DeleteNIC", P{"NICID": nic}) })
+			if of.chargeType == "Dynamic" {
+				price = 0
+			}
+			same("deleted at once, "+of.chargeType, back, price, 0.01) // but for the seconds between
+		}
+
+		vm := c.vm(t, P{"ChargeType": "Year"})
+		c.Demo.Must(t, "AttachNIC", to(nic, vm))
+		c.nicIs(t, nic, "Bound")
+		c.Clock.Advance(30 * 24 * time.Hour)
+		change := func(mbps int) P { return P{"NICID": nic, "Bandwidth": mbps} }
+		more := quoted("GetUpdateNICPrice", change(9))
+		whole := quoted("GetCreateNICPrice", outer("Month", 9, P{"Quantity": 2})) - quoted("GetCreateNICPrice", outer("Month", 3, P{"Quantity": 2}))
+		if share := more / whole; share < 0.48 || share > 0.53 {
+			t.Errorf("half of the time is left, and %v of %v are to be paid", more, whole)
+		}
+		same("more bandwidth", spent(func() {
+			c.Demo.Must(t, "UpdateNICIPBandwidth", change(9))
+			c.nicIs(t, nic, "Bound")
+		}), more, 0.01)
+		same("the same bandwidth", spent(func() { c.Demo.Must(t, "UpdateNICIPBandwidth", change(9)) }), 0, 0)
+		c.nicIs(t, nic, "Bound")
+		same("less, quoted", quoted("GetUpdateNICPrice", change(2)), 0, 0)
+		c.Demo.Refuse(t, retcode.InvalidResourceBizState, "UpdateNICIPBandwidth", change(2)) // before the last day
+		if i := c.nicIs(t, nic, "Bound"); i.Int("Bandwidth") != 9 {
+			t.Errorf("%v", i)
+		}
+		c.Demo.Must(t, "UpdateAutoRenew", P{"ResourceIDs": []string{nic}, "AutoRenew": false})
+		if truth(controllertest.Response{Body: c.nicIs(t, nic, "Bound")}, "AutoRenew") {
+			t.Error("the NIC still shows that it renews itself")
+		}
+		c.Demo.Must(t, "DetachNIC", to(nic, vm))
+		c.nicIs(t, nic, "Free")
+		half := quoted("GetCreateNICPrice", outer("Month", 3, P{"Quantity": 2}))/2 + more
+		if back := -spent(func() { c.Demo.Must(t, "DeleteNIC", P{"NICID": nic}) }); math.Abs(back-half) > half*0.05 {
+			t.Errorf("%v came back, want about %v", back, half)
+		}
+		c.doctor(t)
+	})
+}
+
+func TestOuterNICsNeedMoney(t *testing.T) {
+	c := start(t, dbtest.SQLite(t), nil)
+	k, err := c.Identity.CreateTenant(context.Background(), identity.NewTenant{Name: "poor", Email: "poor@example.com", Region: catalog.DefaultRegion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poor := &controllertest.Client{URL: c.URL, Company: k.Company, Account: k.Account, Email: k.Email, PublicKey: k.PublicKey, PrivateKey: k.PrivateKey}
+	price := yuan(t, poor.Must(t, "GetCreateNICPrice", outer("Year", 2, nil)).Infos()[0], "Price")
+	pay := func(amount int, serial string) {
+		c.Admin.Must(t, "Recharge", P{"CompanyID": poor.Company, "Amount": amount, "FromType": "INPOUR_FROM_OFFLINE", "SerialNo": serial})
+	}
+	pay(int(price)-1, "bank-1")
+	poor.Refuse(t, retcode.InsufficientBalance, "CreateNIC", outer("Year", 2, nil))
+	if n := poor.Must(t, "DescribeNIC", nil).Int("TotalCount"); n != 0 {
+		t.Errorf("%d NICs without money", n)
+	}
+	c.doctor(t) // neither an address nor quota is kept for it
+	pay(100, "bank-2")
+	nic := poor.Must(t, "CreateNIC", outer("Year", 2, nil)).String("NICID")
+	poor.Refuse(t, retcode.InsufficientBalance, "UpdateNICIPBandwidth", P{"NICID": nic, "Bandwidth": 5})
+	if i := poor.Must(t, "DescribeNIC", nil).Infos()[0]; i.Int("Bandwidth") != 2 || i.String("NICStatus") != "Free" {
+		t.Errorf("%v", i)
+	}
+	// Used up, nothing is paid.
+	for range 10 {
+		c.nic(t, nil)
+	}
+	before := c.balance(t)
+	c.Demo.Refuse(t, retcode.QuotaExceeded, "CreateNIC", outer("Year", 2, nil))
+	if now := c.balance(t); now != before {
+		t.Errorf("%v were paid for nothing", before-now)
+	}
+	c.doctor(t)
+}
+
+func TestOuterNICsExpire(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := start(t, db, nil)
+		vm := c.vm(t, P{"ChargeType": "Year"})
+		nic, lasting := c.nic(t, outer("Month", 2, nil)), c.nic(t, outer("Month", 2, P{"AutoRenew": true}))
+		for _, id := range []string{nic, lasting} {
+			c.Demo.Must(t, "AttachNIC", to(id, vm))
+			c.nicIs(t, id, "Bound")
+		}
+		c.Clock.Advance(32 * 24 * time.Hour)
+		c.nicIs(t, nic, "Free")
+		for name, p := range map[string]P{
+			"AttachNIC":            to(nic, vm),
+			"UpdateNICIPBandwidth": {"NICID": nic, "Bandwidth": 3},
+			"UpdateNICMAC":         {"NICID": nic, "MAC": "02:00:00:aa:bb:09"},
+			"GetUpdateNICPrice":    {"NICID": nic, "Bandwidth": 3},
+			"ModifyNameAndRemark":  {"ResourceID": nic, "Name": "other"},
+		} {
+			c.Demo.Refuse(t, retcode.ResourceExpired, name, p)
+		}
+		c.Demo.Refuse(t, retcode.ResourceExpired, "UpdateNICIPBandwidth", P{"NICID": nic, "Bandwidth": 2}) // also what it has
+		ended := c.nicIs(t, nic, "Free").Int("ExpireTime")
+		c.Demo.Must(t, "RenewResource", P{"ResourceID": nic})
+		if i := c.nicIs(t, nic, "Free"); i.Int("ExpireTime") < ended+28*24*3600 {
+			t.Errorf("renewed: %v", i)
+		}
+		c.Demo.Must(t, "AttachNIC", to(nic, vm))
+		c.nicIs(t, nic, "Bound")
+		// Another month later it is detached, and a week after that destroyed: the recycle bin takes no NICs.
+		c.Clock.Advance(31 * 24 * time.Hour)
+		c.nicIs(t, nic, "Free")
+		c.Clock.Advance(8 * 24 * time.Hour)
+		c.goes(t, "DescribeNIC", "NICIDs", nic)
+		c.Demo.Refuse(t, retcode.ResourceTerminated, "AttachNIC", to(nic, vm))
+		// One that renews itself goes on, attached.
+		controllertest.Eventually(t, 30*time.Second, "the other NIC has renewed itself", func() bool { return len(c.orders(t, lasting)) == 3 })
+		c.nicIs(t, lasting, "Bound")
+		// An expired one is deleted like any other; nothing comes back.
+		last := c.nic(t, outer("Month", 2, nil))
+		c.Clock.Advance(32 * 24 * time.Hour)
+		controllertest.Eventually(t, 30*time.Second, "it is expired", func() bool {
+			return c.Demo.Call(t, "GetUpdateNICPrice", P{"NICID": last, "Bandwidth": 3}).Code == retcode.ResourceExpired
+		})
+		c.Demo.Must(t, "DeleteNIC", P{"NICID": last})
+		for _, o := range c.orders(t, last) {
+			if yuan(t, o, "AmountTotal") < 0 {
+				t.Errorf("%v", o)
+			}
+		}
+		c.doctor(t)
+	})
+}
