@@ -171,6 +171,22 @@ func (s *Service) acceptCreate(ctx context.Context, c *action.Call, rows []Disk,
 	return out, nil
 }
 
+// Payer is the resource whose charge includes a disk: a system disk's is its machine.
+func (d *Disk) Payer() string {
+	if d.Role == Boot {
+		return d.VMID
+	}
+	return d.ID
+}
+
+// priced lists what the payer of a disk pays for.
+func (s *Service) priced(ctx context.Context, idb bun.IDB, d *Disk) ([]catalog.Item, error) {
+	if d.Role == Boot {
+		return s.machines.Priced(ctx, idb, *d)
+	}
+	return []catalog.Item{catalog.DiskItem(d.SetType, d.SizeGB)}, nil
+}
+
 // purchase is what a new disk costs.
 func purchase(d *Disk) ledger.Purchase {
 	return ledger.Purchase{Kind: ledger.Disk, ID: d.ID, Name: d.Name, Company: d.Company, Region: d.Region, Project: d.Project,
@@ -243,7 +259,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, id, verb, to strin
 func (s *Service) begin(ctx context.Context, tx bun.Tx, c *action.Call, d *Disk, verb, to string, w *workflow.Workflow[job],
 	begin func(ctx context.Context, tx bun.Tx, d *Disk, j *job) error) (string, error) {
 	if verb != verbDetach && verb != verbDelete {
-		if err := s.Ledger.Check(ctx, tx, d.ID); err != nil {
+		if err := s.Ledger.Check(ctx, tx, d.Payer()); err != nil {
 			return "", err
 		}
 	}
@@ -329,8 +345,11 @@ func (s *Service) upgradeDisk(ctx context.Context, c *action.Call, q *upgradeDis
 			j.OldGB, j.OldLimits = d.SizeGB, d.Limits
 			d.SizeGB = gb
 			d.Limits = d.Limits.grown(sets[d.SetID].Media, gb)
-			// A system disk is part of its machine's price, which is for it to change.
-			return s.Ledger.Change(ctx, tx, ledger.Resize{ID: d.ID, Items: []catalog.Item{catalog.DiskItem(d.SetType, gb)}})
+			items, err := s.priced(ctx, tx, d)
+			if err != nil {
+				return err
+			}
+			return s.Ledger.Change(ctx, tx, ledger.Resize{ID: d.Payer(), Items: items})
 		})
 }
 
@@ -363,7 +382,7 @@ func (s *Service) cloneDisk(ctx context.Context, c *action.Call, q *cloneDiskReq
 	if err := check(source, verbClone); err != nil {
 		return nil, err
 	}
-	if err := s.Ledger.Check(ctx, s.DB.Reader(), source.ID); err != nil {
+	if err := s.Ledger.Check(ctx, s.DB.Reader(), source.Payer()); err != nil {
 		return nil, err
 	}
 	d := s.copyOf(source, name)

@@ -63,6 +63,8 @@ type Machines interface {
 	Replug(ctx context.Context, id string) (volumes []string, err error)
 	// Doomed lists the machines of a host that are being destroyed: nobody wants their volumes any more.
 	Doomed(ctx context.Context, hostID string) ([]string, error)
+	// Priced lists what the machine of a system disk pays for, with the disk as it is given.
+	Priced(ctx context.Context, idb bun.IDB, system Disk) ([]catalog.Item, error)
 }
 
 // New prepares the service and registers its workflows and hooks; call it before the engine's and the fleet's Start.

@@ -389,10 +389,14 @@ func (s *Service) back(ctx context.Context, tx bun.Tx, j *job) error {
 }
 
 func (s *Service) grown(ctx context.Context, tx bun.Tx, j *job) error {
-	if err := s.Ledger.Capture(ctx, tx, j.Disk); err != nil {
+	d, err := ByID(ctx, tx, action.Scope{}, j.Disk)
+	if err != nil || d.Generation != j.Generation {
 		return err
 	}
-	return s.back(ctx, tx, j)
+	if err := s.Ledger.Capture(ctx, tx, d.Payer()); err != nil {
+		return err
+	}
+	return s.move(ctx, tx, d, j.Before)
 }
 
 func (s *Service) notGrown(ctx context.Context, tx bun.Tx, j *job, cause error) error {
@@ -400,7 +404,7 @@ func (s *Service) notGrown(ctx context.Context, tx bun.Tx, j *job, cause error) 
 	if err != nil || d.Generation != j.Generation {
 		return err
 	}
-	if err := s.Ledger.Void(ctx, tx, d.ID); err != nil {
+	if err := s.Ledger.Void(ctx, tx, d.Payer()); err != nil {
 		return err
 	}
 	more := d.SizeGB - j.OldGB

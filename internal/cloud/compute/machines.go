@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 )
@@ -75,6 +76,15 @@ func (m machines) Replug(ctx context.Context, id string) ([]string, error) {
 		return nil, fmt.Errorf("%w: a later action took %s over, with another generation", hostlink.ErrUnavailable, v.ID)
 	}
 	return d.GetVolumes(), err
+}
+
+// Priced implements block.Machines.
+func (m machines) Priced(ctx context.Context, idb bun.IDB, system block.Disk) ([]catalog.Item, error) {
+	v, err := vmByID(ctx, idb, action.Scope{}, system.VMID)
+	if err != nil {
+		return nil, err
+	}
+	return priced(v, system), nil
 }
 
 // Doomed implements block.Machines.

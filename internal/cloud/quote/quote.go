@@ -290,14 +290,14 @@ func (s *Service) grow(ctx context.Context, c *action.Call, q *growRequest) (*re
 	if q.DiskSpace < d.SizeGB {
 		return nil, retcode.DiskShrinkNotSupported.Errorf("%s has %d GB", d.ID, d.SizeGB)
 	}
-	check, payer := s.Catalog.CheckDiskSpec, d.ID
+	check := s.Catalog.CheckDiskSpec
 	if d.Role == block.Boot {
-		check, payer = s.Catalog.CheckBootDiskSpec, d.VMID
+		check = s.Catalog.CheckBootDiskSpec
 	}
 	if err := check(ctx, c.Region, d.SetType, q.DiskSpace); err != nil {
 		return nil, err
 	}
-	return s.change(ctx, c, payer, catalog.PriceDisk, func(catalog.Item) (int, error) { return q.DiskSpace, nil })
+	return s.change(ctx, c, d.Payer(), catalog.PriceDisk, func(catalog.Item) (int, error) { return q.DiskSpace, nil })
 }
 
 // change quotes another amount of a factor that a resource consists of.
