@@ -40,6 +40,9 @@ type Options struct {
 	// KeyFingerprint names the key file that opens the secrets in the database; it is
 	// noted beside each backup, because a backup without its key file has no API keys.
 	KeyFingerprint string
+	// NoSync leaves it to the kernel when SQLite's commits reach the disk: a kill loses nothing, a power loss may. For tests,
+	// which otherwise wait for a disk that others keep busy.
+	NoSync bool
 }
 
 // DB is an open, migrated database.

@@ -340,6 +340,7 @@ func TestMigrationsRunOnceWhenTwoOpenAtOnce(t *testing.T) {
 
 func TestSQLiteKeepsItsPromises(t *testing.T) {
 	o := dbtest.SQLiteOptions(t)
+	o.NoSync = false // as a server has it
 	db := dbtest.Open(t, o)
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000"} {
 		var got string

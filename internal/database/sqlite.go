@@ -47,7 +47,11 @@ func openSQLite(o Options) (*DB, error) {
 		"case_sensitive_like(1)",
 	}
 	// FULL: a committed payment survives a power loss.
-	wc, err := sqlite.NewConnector(dsn(path, append(common, "journal_mode(WAL)", "synchronous(FULL)"), "immediate"))
+	synchronous := "synchronous(FULL)"
+	if o.NoSync {
+		synchronous = "synchronous(OFF)"
+	}
+	wc, err := sqlite.NewConnector(dsn(path, append(common, "journal_mode(WAL)", synchronous), "immediate"))
 	if err != nil {
 		return nil, fmt.Errorf("database: open %s: %w", path, err)
 	}

@@ -84,7 +84,7 @@ func SQLiteOptions(t testing.TB) database.Options {
 	if err := os.WriteFile(filepath.Join(dir, database.FileName), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return database.Options{Dir: dir}
+	return database.Options{Dir: dir, NoSync: true}
 }
 
 // PostgresOptions names a migrated PostgreSQL database that is dropped at the test's end.
