@@ -667,6 +667,7 @@ var detailZH = map[string]string{
 	"the mail server does not take mail for %s":                                                  "邮件服务器不接收 %s 的邮件",
 	"the name %s is taken":                                                                       "名称 %s 已被使用",
 	"the name of a tenant has 1 to 50 characters, not %d":                                        "租户名称为 1 到 50 个字符，而不是 %d 个",
+	"the new system of %s is still to be made: start its machine":                                "%s 的新系统尚未创建，请启动其虚拟机",
 	"the network did not take the change in time":                                                "网络未能及时完成变更",
 	"the network interface of %s could not be removed":                                           "无法移除 %s 的网络接口",
 	"the network of %s could not be set up":                                                      "无法建立 %s 的网络",

@@ -87,6 +87,9 @@ func (s *Service) beginSnapshot(ctx context.Context, tx bun.Tx, c *action.Call, 
 	if err := check(d, verbSnapshot); err != nil {
 		return "", err
 	}
+	if err := unmade(d); err != nil {
+		return "", err
+	}
 	if d.Shareable {
 		return "", retcode.InvalidResourceState.Errorf("%s is shared: such disks have no snapshots", d.ID)
 	}

@@ -26,7 +26,11 @@ func (s *Service) startDomain(ctx context.Context, j *job) error {
 		if err != nil {
 			return err
 		}
-		if err := s.ensureVolume(ctx, v, *disk); err != nil {
+		if !disk.Written { // what is there may still be the old one
+			if err := s.replaceVolume(ctx, v, j, *disk); err != nil {
+				return err
+			}
+		} else if err := s.ensureVolume(ctx, v, *disk); err != nil {
 			return err
 		}
 	}

@@ -143,15 +143,19 @@ func (s *Service) replaceSystem(ctx context.Context, j *job) error {
 			return err
 		}
 	}
-	failure := retcode.SystemBusy.Errorf("the system disk of %s could not be made, the next start tries again", v.ID)
-	if err := s.removeDomain(ctx, j); err != nil {
-		return s.hostFailure(ctx, v, err, failure)
-	}
 	disk, err := bootDisk(ctx, s.DB.Reader(), v.ID)
 	if err != nil {
 		return err
 	}
-	if err := s.Block.Reimage(ctx, *disk); err != nil {
+	return s.replaceVolume(ctx, v, j, *disk)
+}
+
+func (s *Service) replaceVolume(ctx context.Context, v *VM, j *job, disk block.Disk) error {
+	failure := retcode.SystemBusy.Errorf("the system disk of %s could not be made, the next start tries again", v.ID)
+	if err := s.removeDomain(ctx, j); err != nil {
+		return s.hostFailure(ctx, v, err, failure)
+	}
+	if err := s.Block.Reimage(ctx, disk); err != nil {
 		return s.hostFailure(ctx, v, err, failure)
 	}
 	return nil
