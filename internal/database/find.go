@@ -93,3 +93,17 @@ func plain(idb bun.IDB, ctx context.Context, query string, args []any) (*sql.Row
 	}
 	return nil, fmt.Errorf("database: Find on %T", idb)
 }
+
+// Matching narrows a query to rows with a keyword in one of the columns, whatever its case; an empty keyword does not
+// narrow. Wildcards in it are letters.
+func Matching(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
+	if keyword == "" {
+		return q
+	}
+	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
+		for _, c := range columns {
+			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), Like(strings.ToLower(keyword)))
+		}
+		return q
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -118,7 +119,7 @@ func (s *Service) describeDisk(ctx context.Context, c *action.Call, q *describeD
 	if err != nil {
 		return nil, err
 	}
-	n, err := like(sel, q.Keyword, "name", "id").OrderExpr("created_at DESC, id DESC").Offset(int64(q.Offset)).Limit(int64(max(1, q.Limit))).ScanAndCount(ctx)
+	n, err := database.Matching(sel, q.Keyword, "name", "id").OrderExpr("created_at DESC, id DESC").Offset(int64(q.Offset)).Limit(int64(max(1, q.Limit))).ScanAndCount(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +270,7 @@ func (s *Service) describeSnapshot(ctx context.Context, c *action.Call, q *descr
 	if q.DiskID != "" {
 		sel = sel.Where("disk_id = ?", q.DiskID)
 	}
-	n, err := like(sel, q.Keyword, "name", "id").OrderExpr("created_at DESC, id DESC").Offset(int64(q.Offset)).Limit(int64(max(1, q.Limit))).ScanAndCount(ctx)
+	n, err := database.Matching(sel, q.Keyword, "name", "id").OrderExpr("created_at DESC, id DESC").Offset(int64(q.Offset)).Limit(int64(max(1, q.Limit))).ScanAndCount(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -239,16 +239,3 @@ func why(code int, detail, language string) string {
 
 // Why is the reason as the tenant reads it.
 func (d *Disk) Why(language string) string { return why(d.ReasonCode, d.Reason, language) }
-
-// like matches a keyword against columns.
-func like(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
-	if keyword == "" {
-		return q
-	}
-	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
-		for _, c := range columns {
-			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), strings.ToLower(database.Like(keyword)))
-		}
-		return q
-	})
-}

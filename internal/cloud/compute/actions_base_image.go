@@ -105,7 +105,7 @@ func (s *Service) describeBaseImage(ctx context.Context, c *action.Call, q *desc
 	if q.SetArch != "" {
 		sel = sel.Where("arch = ?", q.SetArch)
 	}
-	sel = like(sel, q.Keyword, "name", "id")
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	n, err := sel.Count(ctx)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -115,7 +116,7 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	among("id", q.ImageIDs)
 	among("project", q.ProjectIDs)
 	among("state", q.Statuses)
-	sel = like(sel, q.Keyword, "name", "id")
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	n, err := sel.Count(ctx)
 	if err != nil {
 		return nil, err

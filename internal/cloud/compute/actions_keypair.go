@@ -135,7 +135,7 @@ func (s *Service) describeKeyPair(ctx context.Context, c *action.Call, q *descri
 		}
 		sel = sel.Where("id IN (?)", r.NewSelect().Model((*vmKeyPair)(nil)).Column("keypair_id").Where("vm_id = ?", q.VMID))
 	}
-	sel = like(sel, q.Keyword, "name", "id")
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	n, err := sel.Count(ctx)
 	if err != nil {
 		return nil, err

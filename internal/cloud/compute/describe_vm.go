@@ -15,6 +15,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -272,7 +273,7 @@ func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMR
 		where("id IN (?) OR id IN (?)", ports().Where("ip IN (?)", bun.In(q.IPs)), eips)
 	}
 	if q.Keyword != "" {
-		sel, filtered = like(sel, q.Keyword, "name", "id"), true
+		sel, filtered = database.Matching(sel, q.Keyword, "name", "id"), true
 	}
 	sel, err = tag.Narrow(sel, "vm.id", q.TagKeyValuePairs)
 	return sel, filtered, err

@@ -2,7 +2,6 @@ package compute
 
 import (
 	"context"
-	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -136,17 +135,4 @@ func (s *Service) unplace(ctx context.Context, tx bun.Tx, v *VM) error {
 	}
 	v.Placed = false
 	return s.Fleet.Release(ctx, tx, v.HostID, computeDemand(v))
-}
-
-// like matches a keyword against columns.
-func like(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
-	if keyword == "" {
-		return q
-	}
-	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
-		for _, c := range columns {
-			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), strings.ToLower(database.Like(keyword)))
-		}
-		return q
-	})
 }

@@ -114,7 +114,7 @@ func (s *Service) listProjects(ctx context.Context, c *action.Call, q *listProje
 	if len(q.ProjectIDs) > 0 {
 		sel = sel.Where("id IN (?)", bun.In(q.ProjectIDs))
 	}
-	n, err := page(ctx, like(sel, q.Keyword, "name", "id"), q.Page, "is_default DESC, created_at DESC, id DESC")
+	n, err := page(ctx, database.Matching(sel, q.Keyword, "name", "id"), q.Page, "is_default DESC, created_at DESC, id DESC")
 	if out.TotalCount = n; err != nil {
 		return nil, err
 	}

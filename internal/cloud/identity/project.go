@@ -154,16 +154,3 @@ func checkRemark(remark string) error {
 	}
 	return nil
 }
-
-// like matches a keyword against columns, without regard to case.
-func like(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
-	if keyword == "" {
-		return q
-	}
-	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
-		for _, c := range columns {
-			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), database.Like(strings.ToLower(keyword)))
-		}
-		return q
-	})
-}

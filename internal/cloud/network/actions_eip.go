@@ -12,6 +12,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -171,7 +172,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 		sel = sel.Where("segment_id IN (SELECT id FROM segment WHERE id = ? OR name = ?)", q.OperatorName, q.OperatorName)
 	}
 	sel = anyOf(anyOf(anyOf(sel, "id", q.EIPIDs), "project", q.ProjectIDs), "ip", q.IPs)
-	n, err := page(ctx, like(sel, q.Keyword, "name", "id", "ip"), q.Page, "created_at DESC, id DESC")
+	n, err := page(ctx, database.Matching(sel, q.Keyword, "name", "id", "ip"), q.Page, "created_at DESC, id DESC")
 	out.TotalCount, out.Totalcount = n, n
 	if err != nil || len(rows) == 0 {
 		return out, err

@@ -161,7 +161,7 @@ func (s *Service) listEntries(ctx context.Context, c *action.Call, kind string, 
 	var rows []entryGroup
 	db := s.DB.Reader()
 	sel := identity.Own(db.NewSelect().Model(&rows).Where("kind = ?", kind), c.Scope())
-	sel = like(anyOf(anyOf(sel, "id", wanted), "project", projects), keyword, "name", "id")
+	sel = database.Matching(anyOf(anyOf(sel, "id", wanted), "project", projects), keyword, "name", "id")
 	if n, err = page(ctx, sel, p, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return nil, nil, n, err
 	}

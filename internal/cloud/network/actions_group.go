@@ -80,7 +80,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 	if q.Status != "" {
 		sel = sel.Where("state = ?", q.Status)
 	}
-	sel = like(anyOf(anyOf(sel, "id", q.SGIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = database.Matching(anyOf(anyOf(sel, "id", q.SGIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "is_default DESC, created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err

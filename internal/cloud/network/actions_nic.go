@@ -207,7 +207,7 @@ func (s *Service) describeNIC(ctx context.Context, c *action.Call, q *describeNI
 	if q.SGID != "" {
 		sel = sel.Where("id IN (SELECT id FROM port WHERE inner_sg = ?)", q.SGID)
 	}
-	sel = like(anyOf(anyOf(sel, "id", q.NICIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = database.Matching(anyOf(anyOf(sel, "id", q.NICIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err

@@ -204,7 +204,7 @@ func (s *Service) describeSegment(ctx context.Context, c *action.Call, q *descri
 	if q.IPVersion != "" {
 		sel = sel.Where("ip_version = ?", q.IPVersion)
 	}
-	sel = like(anyOf(sel, "id", q.SegmentIDs), q.Keyword, "name", "id")
+	sel = database.Matching(anyOf(sel, "id", q.SegmentIDs), q.Keyword, "name", "id")
 	var err error
 	if out.TotalCount, err = page(ctx, sel, action.Page{Offset: q.Offset, Limit: q.Limit}, "created_at, id"); err != nil || len(rows) == 0 {
 		return out, err

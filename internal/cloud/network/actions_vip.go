@@ -155,7 +155,7 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 	if q.AssociatedResourceID != "" {
 		sel = sel.Where("id IN (SELECT vip_id FROM vip_carrier WHERE resource_id = ?)", q.AssociatedResourceID)
 	}
-	sel = like(anyOf(anyOf(sel, "id", q.VIPIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = database.Matching(anyOf(anyOf(sel, "id", q.VIPIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err

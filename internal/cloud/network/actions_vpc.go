@@ -115,7 +115,7 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	if err != nil {
 		return nil, err
 	}
-	sel = like(anyOf(anyOf(sel, "id", q.VPCIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = database.Matching(anyOf(anyOf(sel, "id", q.VPCIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err
 	}
@@ -206,7 +206,7 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 	if q.VPCID != "" {
 		sel = sel.Where("vpc_id = ?", q.VPCID)
 	}
-	sel = like(anyOf(anyOf(sel, "id", q.SubnetIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = database.Matching(anyOf(anyOf(sel, "id", q.SubnetIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil {
 		return nil, err

@@ -4,13 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strings"
 
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
-	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -320,19 +318,6 @@ func names(ctx context.Context, idb bun.IDB, table string, ids []string) (map[st
 		out[r.ID] = r.Name
 	}
 	return out, nil
-}
-
-// like matches a keyword against columns, without regard to case.
-func like(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
-	if keyword == "" {
-		return q
-	}
-	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
-		for _, c := range columns {
-			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), database.Like(strings.ToLower(keyword)))
-		}
-		return q
-	})
 }
 
 // anyOf narrows a query to listed values; an empty list does not narrow.
