@@ -20,7 +20,7 @@ var eipTransient = []string{"Allocating", "Bounding", "Unbounding", "BandwidthCh
 
 func eipCommand() *cobra.Command {
 	return group("eip", "Public addresses", eips.listCommand(), eips.showCommand(), eipAllocateCommand(), eipBindCommand(), eipUnbindCommand(),
-		eipBandwidthCommand(), eipDefaultCommand(), eipReleaseCommand())
+		bandwidths("bandwidth EIP MBPS", "ModifyEIPBandwidth", &eips), eipDefaultCommand(), eipReleaseCommand())
 }
 
 func eipAllocateCommand() *cobra.Command {
@@ -118,27 +118,6 @@ func eipReleaseCommand() *cobra.Command {
 	}))
 	cmd.Flags().BoolVar(&destroy, "destroy", false, "destroy it for good, past the recycle bin")
 	return cmd
-}
-
-func eipBandwidthCommand() *cobra.Command {
-	return eips.on(command("bandwidth EIP MBPS", "Change the bandwidth, also under transfers", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
-		eip, err := eips.find(ctx, s, args[0])
-		if err != nil {
-			return err
-		}
-		id := eip.text("EIPID")
-		if _, err := s.Call(ctx, "ModifyEIPBandwidth", Params{"EIPID": id, "Bandwidth": args[1]}, nil); err != nil {
-			return err
-		}
-		want := "Free"
-		if eip.text("BindResourceID") != "" {
-			want = "Bound"
-		}
-		if eip, err = eips.settle(ctx, s, id, eipTransient, want); err != nil {
-			return err
-		}
-		return s.detail(eip, eips.columns)
-	}))
 }
 
 func eipDefaultCommand() *cobra.Command {

@@ -8,7 +8,7 @@ import (
 
 var segments = kind{
 	name: "segment", describe: "DescribeSegment", ids: "SegmentIDs", id: "SegmentID", state: "Status", prefix: "seg-",
-	columns: []column{plain("ID", "SegmentID"), plain("Name", "Name"), plain("Network", "Segment"), plain("Ranges", "IPRanges"), plain("Gateway", "Gateway"), plain("Routing", "Routing"),
+	columns: []column{plain("ID", "SegmentID"), plain("Name", "Name"), plain("Network", "Segment"), plain("Ranges", "IPRanges"), plain("Gateway", "Gateway"), plain("DHCP", "DHCPServerIP"), plain("Routing", "Routing"),
 		plain("Device", "Device"), plain("VLAN", "Vlan"), plain("Free", "AvailableCount"), plain("Used", "UsedCount"), plain("For", "PermissionMode")},
 }
 
@@ -28,7 +28,7 @@ func given(cmd *cobra.Command, p Params, flags map[string]string) {
 	}
 }
 
-var segmentFlags = map[string]string{"device": "Device", "vlan": "Vlan", "gateway": "Gateway", "routing": "RouteMode", "bandwidth": "TotalBandwidth"}
+var segmentFlags = map[string]string{"device": "Device", "vlan": "Vlan", "gateway": "Gateway", "routing": "RouteMode", "bandwidth": "TotalBandwidth", "dhcp-server": "DHCPServerIP"}
 
 func addSegmentFlags(cmd *cobra.Command, ranges *[]string) {
 	f := cmd.Flags()
@@ -37,6 +37,7 @@ func addSegmentFlags(cmd *cobra.Command, ranges *[]string) {
 	f.String("gateway", "", "the outside's router; by itself the first usable address")
 	f.String("routing", "", "what leaves by it: Default, Specified or None")
 	f.Int("bandwidth", 0, "Mbps of all its public addresses together; 0: no limit")
+	f.String("dhcp-server", "", "address that DHCP answers from, which turns it on; by itself the gateway's")
 	f.StringArrayVar(ranges, "range", nil, "first-last of what is handed out; by itself the whole network")
 }
 
@@ -46,6 +47,9 @@ func segmentCreateCommand() *cobra.Command {
 	cmd = command("create NAME CIDR --device NETWORK", "Make one (administrators)", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
 		p := Params{"Name": args[0], "Segment": args[1], "IPRanges": ranges}
 		given(cmd, p, segmentFlags)
+		if dhcp, server := cmd.Flags().Lookup("dhcp"), cmd.Flags().Lookup("dhcp-server"); dhcp.Changed || server.Changed {
+			p["EnableDHCP"] = server.Changed || dhcp.Value.String() == "true"
+		}
 		var made struct{ SegmentID string }
 		if _, err := s.Call(ctx, "CreateSegment", p, &made); err != nil {
 			return err
@@ -57,6 +61,7 @@ func segmentCreateCommand() *cobra.Command {
 		return s.detail(o, segments.columns)
 	})
 	addSegmentFlags(cmd, &ranges)
+	cmd.Flags().Bool("dhcp", false, "offer interfaces on it their addresses")
 	cmd.MarkFlagRequired("device")
 	return cmd
 }

@@ -15,7 +15,7 @@ var nics = kind{
 
 var vips = kind{
 	name: "VIP", describe: "DescribeVIP", ids: "VIPIDs", id: "VIPID", state: "Status", prefix: "vip-",
-	columns: []column{plain("ID", "VIPID"), plain("Name", "Name"), plain("Address", "IP"), plain("Subnet", "SubnetID"), plain("Status", "Status"),
+	columns: []column{plain("ID", "VIPID"), plain("Name", "Name"), plain("Type", "VIPType"), plain("Address", "IP"), plain("Subnet", "SubnetID"), plain("Segment", "SegmentName"), plain("Status", "Status"),
 		{"Carried by", func(o object) string {
 			text := ""
 			for i, r := range o.list("AssociatedResourceInfos") {
@@ -33,7 +33,7 @@ var routeColumns = []column{plain("ID", "RouteID"), plain("Destination", "Destin
 var peeringColumns = []column{plain("VPC", "VPCID"), plain("Network", "VPCNetwork"), plain("Peer", "PeerID"), plain("Name", "PeerName"), plain("State", "State"), when("Created", "CreateTime")}
 
 // making are the states of what is on its way to be.
-var making = []string{"Allocating", "Creating", "Updating", "Bounding", "Unbounding"}
+var making = []string{"Allocating", "Creating", "Updating", "Bounding", "Unbounding", "BandwidthChanging"}
 
 // made shows what a create made, once it is settled.
 func made(ctx context.Context, s *session, k *kind, id string, wanted ...string) error {
@@ -77,6 +77,22 @@ func deletes(use, short, action string, k *kind) *cobra.Command {
 			}
 			return gone(ctx, s, k, id)
 		})
+	}))
+}
+
+// bandwidths makes a command that changes the bandwidth of something outer, and waits until it is in the state that it
+// was in.
+func bandwidths(use, action string, k *kind) *cobra.Command {
+	return k.on(command(use, "Change the bandwidth, also under transfers", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
+		o, err := k.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		id := o.text(k.id)
+		if _, err := s.Call(ctx, action, Params{k.id: id, "Bandwidth": args[1]}, nil); err != nil {
+			return err
+		}
+		return made(ctx, s, k, id, o.text(k.state))
 	}))
 }
 
@@ -252,7 +268,8 @@ func nicCommand() *cobra.Command {
 		}))
 	}
 	return group("nic", "Elastic network interfaces", nics.listCommand(), nics.showCommand(), create, change("attach NIC VM", "Plug into a machine", "AttachNIC", "Bound"),
-		change("detach NIC VM", "Take from a machine", "DetachNIC", "Free"), deletes("delete NIC...", "Delete unattached ones", "DeleteNIC", &nics))
+		change("detach NIC VM", "Take from a machine", "DetachNIC", "Free"),
+		bandwidths("bandwidth NIC MBPS", "UpdateNICIPBandwidth", &nics), deletes("delete NIC...", "Delete unattached ones", "DeleteNIC", &nics))
 }
 
 func vipCommand() *cobra.Command {
@@ -266,23 +283,41 @@ func vipCommand() *cobra.Command {
 		}
 		return ids, nil
 	}
-	var ip string
-	create := command("create SUBNET NAME [VM...]", "Reserve an address that up to 3 machines may carry", cobra.RangeArgs(2, 5), func(ctx context.Context, s *session, args []string) error {
-		o, err := subnets.find(ctx, s, args[0])
-		if err != nil {
-			return err
+	var ip, vpc, charge string
+	var outer bool
+	var bandwidth int
+	create := command("create SUBNET|SEGMENT NAME [VM...]", "Reserve an address that up to 3 machines may carry", cobra.RangeArgs(2, 5), func(ctx context.Context, s *session, args []string) error {
+		p := Params{"Name": args[1], "VIPType": "LAN", "IP": ip}
+		if outer {
+			o, err := vpcs.find(ctx, s, vpc)
+			if err != nil {
+				return err
+			}
+			p["VIPType"], p["SegmentID"], p["VPCID"], p["Bandwidth"], p["ChargeType"] = "WAN", args[0], o.text("VPCID"), bandwidth, charge
+		} else {
+			o, err := subnets.find(ctx, s, args[0])
+			if err != nil {
+				return err
+			}
+			p["SubnetID"], p["VPCID"] = o.text("SubnetID"), o.text("VPCID")
 		}
 		ids, err := carriers(ctx, s, args[2:])
 		if err != nil {
 			return err
 		}
+		p["AssociatedResourceIDs"] = ids
 		var r struct{ VIPID string }
-		if _, err := s.Call(ctx, "AllocateVIP", Params{"Name": args[1], "VIPType": "LAN", "VPCID": o.text("VPCID"), "SubnetID": o.text("SubnetID"), "IP": ip, "AssociatedResourceIDs": ids}, &r); err != nil {
+		if _, err := s.Call(ctx, "AllocateVIP", p, &r); err != nil {
 			return err
 		}
 		return made(ctx, s, &vips, r.VIPID, "Available")
 	})
-	create.Flags().StringVar(&ip, "ip", "", "wanted address")
+	f := create.Flags()
+	f.StringVar(&ip, "ip", "", "wanted address")
+	f.BoolVar(&outer, "outer", false, "on an external segment itself, for machines with NICs there")
+	f.StringVar(&vpc, "vpc", "default", "with --outer: VPC of the machines")
+	f.StringVar(&charge, "charge", "Dynamic", "with --outer: Dynamic, Month or Year")
+	f.IntVar(&bandwidth, "bandwidth", 10, "with --outer: Mbps")
 	bind := vips.on(command("bind VIP [VM...]", "Replace the machines that may carry it", cobra.RangeArgs(1, 4), func(ctx context.Context, s *session, args []string) error {
 		o, err := vips.find(ctx, s, args[0])
 		if err != nil {
@@ -298,5 +333,5 @@ func vipCommand() *cobra.Command {
 		}
 		return made(ctx, s, &vips, id, "Available")
 	}))
-	return group("vip", "Virtual addresses", vips.listCommand(), vips.showCommand(), create, bind, deletes("release VIP...", "Give them back", "ReleaseVIP", &vips))
+	return group("vip", "Virtual addresses", vips.listCommand(), vips.showCommand(), create, bind, bandwidths("bandwidth VIP MBPS", "UpdateVIPBandwidth", &vips), deletes("release VIP...", "Give them back", "ReleaseVIP", &vips))
 }

@@ -95,22 +95,21 @@ func halves(p netip.Prefix) []netip.Prefix {
 
 // renderPortMeters limits what a port sends and receives, on its switch.
 func renderPortMeters(to *intent, p Port, sw string) {
-	for _, m := range []struct {
-		role, direction, match string
-		mbps                   int
-	}{
-		{"meter-out", nb.QoSDirectionFromLport, fmt.Sprintf("inport == %q", p.UUID), p.OutMbps},
-		{"meter-in", nb.QoSDirectionToLport, fmt.Sprintf("outport == %q", p.UUID), p.InMbps},
-	} {
-		if m.mbps == 0 {
-			continue
-		}
-		kbps := m.mbps * 1000
-		to.add(&nb.QoS{
-			UUID: rowID(p.ID, m.role), Priority: priorityQoS, Direction: m.direction, Match: m.match,
-			Bandwidth: map[string]int{"rate": kbps, "burst": max(kbps, 1000)}, ExternalIDs: to.mark(p.ID),
-		}, in(nb.LogicalSwitchTable, sw, "qos_rules"))
+	to.meter(p.ID, "meter-out", nb.QoSDirectionFromLport, fmt.Sprintf("inport == %q", p.UUID), priorityQoS, p.OutMbps, sw)
+	to.meter(p.ID, "meter-in", nb.QoSDirectionToLport, fmt.Sprintf("outport == %q", p.UUID), priorityQoS, p.InMbps, sw)
+}
+
+// meter limits what matches on a switch; 0 Mbps: not at all. A bucket shallower than a second's worth costs TCP a third
+// of its rate.
+func (r *intent) meter(id, role, direction, match string, priority, mbps int, sw string) {
+	if mbps == 0 {
+		return
 	}
+	kbps := mbps * 1000
+	r.add(&nb.QoS{
+		UUID: rowID(id, role), Priority: priority, Direction: direction, Match: match,
+		Bandwidth: map[string]int{"rate": kbps, "burst": max(kbps, 1000)}, ExternalIDs: r.mark(id),
+	}, in(nb.LogicalSwitchTable, sw, "qos_rules"))
 }
 
 func validMbps(n int) bool { return n >= 0 && n <= 1_000_000 }

@@ -26,13 +26,23 @@ type OuterPort struct {
 	CIDR      netip.Prefix // of the segment
 	MAC       string
 	IP        netip.Addr
-	// Server is the address that DHCP answers from: the segment's gateway, or any other that no guest has.
+	// Server is the address that DHCP answers from, which no guest has; invalid: the segment has no DHCP.
 	Server netip.Addr
+	// Virtuals are addresses of the segment that this port and others may announce: whoever did last has them.
+	Virtuals []OuterVirtual
 	// Filtered: what no rule accepts is dropped. Without it only port security filters.
 	Filtered        bool
 	Group           string // id of the group that Rules are of
 	Rules           []Rule
 	InMbps, OutMbps int // 0: unlimited
+}
+
+// OuterVirtual is an address that an outer port may carry beside its own. Who carries it answers with its own MAC, so
+// that the provider network finds it without a port for it.
+type OuterVirtual struct {
+	ID   string // vip-...
+	IP   netip.Addr
+	Mbps int // each way, beside what the port has; 0: unlimited
 }
 
 // OuterFabric is the part of a fabric about outer ports.
@@ -66,9 +76,11 @@ func renderOuterPort(p OuterPort) (*intent, error) {
 				Match:  fmt.Sprintf("%s == @%s && ct.est && !ct.rpl && ct_mark.blocked == 0 && ct_label.label == %d", d.port, pg.name, pg.label),
 				Action: nb.ACLActionAllowRelated, ExternalIDs: r.mark(p.ID)})
 		}
-		acl(nb.ACL{UUID: rowID(p.ID, "dhcp"), Direction: nb.ACLDirectionFromLport, Priority: priorityDHCP,
-			Match:  fmt.Sprintf("inport == @%s && udp.src == 68 && udp.dst == 67 && ip4.dst == {255.255.255.255, %s}", pg.name, p.Server),
-			Action: nb.ACLActionAllow, ExternalIDs: r.mark(p.ID)})
+		if p.Server.IsValid() {
+			acl(nb.ACL{UUID: rowID(p.ID, "dhcp"), Direction: nb.ACLDirectionFromLport, Priority: priorityDHCP,
+				Match:  fmt.Sprintf("inport == @%s && udp.src == 68 && udp.dst == 67 && ip4.dst == {255.255.255.255, %s}", pg.name, p.Server),
+				Action: nb.ACLActionAllow, ExternalIDs: r.mark(p.ID)})
+		}
 		for _, rule := range p.Rules {
 			for _, a := range ruleACLs(rule, nil, pg, p.ID, func(string) string { return "" }) {
 				a.ExternalIDs = r.mark(rule.ID)
@@ -76,15 +88,23 @@ func renderOuterPort(p OuterPort) (*intent, error) {
 			}
 		}
 	}
-	dhcp := rowID(p.ID, "dhcp-options")
-	// No router: the guest's default route stays that of its first interface.
-	r.add(&nb.DHCPOptions{UUID: dhcp, Cidr: p.CIDR.String(), ExternalIDs: r.mark(p.ID), Options: map[string]string{
-		"server_id": p.Server.String(), "server_mac": stableMAC(p.ID, "dhcp"), "lease_time": strconv.Itoa(leaseSeconds), "mtu": strconv.Itoa(outerMTU),
-	}})
 	address := p.MAC + " " + p.IP.String()
-	r.add(&nb.LogicalSwitchPort{UUID: rowID(p.ID, "port"), Name: p.UUID, Addresses: []string{address}, PortSecurity: []string{address},
-		Dhcpv4Options: &dhcp, ExternalIDs: r.mark(p.ID)}, parents...)
+	port := &nb.LogicalSwitchPort{UUID: rowID(p.ID, "port"), Name: p.UUID, Addresses: []string{address}, PortSecurity: []string{address}, ExternalIDs: r.mark(p.ID)}
+	if p.Server.IsValid() {
+		dhcp := rowID(p.ID, "dhcp-options")
+		port.Dhcpv4Options = &dhcp
+		// No router: the guest's default route stays that of its first interface.
+		r.add(&nb.DHCPOptions{UUID: dhcp, Cidr: p.CIDR.String(), ExternalIDs: r.mark(p.ID), Options: map[string]string{
+			"server_id": p.Server.String(), "server_mac": stableMAC(p.ID, "dhcp"), "lease_time": strconv.Itoa(leaseSeconds), "mtu": strconv.Itoa(outerMTU),
+		}})
+	}
 	renderPortMeters(r, Port{ID: p.ID, UUID: p.UUID, InMbps: p.InMbps, OutMbps: p.OutMbps}, sw)
+	for _, x := range p.Virtuals {
+		port.PortSecurity[0] += " " + x.IP.String()
+		r.meter(p.ID, "meter-out-"+x.ID, nb.QoSDirectionFromLport, fmt.Sprintf("inport == %q && ip4.src == %s", p.UUID, x.IP), priorityVirtualQoS, x.Mbps, sw)
+		r.meter(p.ID, "meter-in-"+x.ID, nb.QoSDirectionToLport, fmt.Sprintf("outport == %q && ip4.dst == %s", p.UUID, x.IP), priorityVirtualQoS, x.Mbps, sw)
+	}
+	r.add(port, parents...)
 	return r, nil
 }
 
@@ -97,7 +117,15 @@ func (p OuterPort) validate() error {
 	c.that(err == nil && u.String() == p.UUID, "UUID %q of outer port %s", p.UUID, p.ID)
 	c.mac(p.MAC)
 	c.that(p.IP.Is4() && p.CIDR.Contains(p.IP), "address %s of outer port %s lies outside %s", p.IP, p.ID, p.CIDR)
-	c.that(p.Server.Is4() && p.Server != p.IP, "DHCP server %s of outer port %s", p.Server, p.ID)
+	c.that(!p.Server.IsValid() || p.Server.Is4() && p.Server != p.IP, "DHCP server %s of outer port %s", p.Server, p.ID)
+	taken := map[string]bool{}
+	c.unique(taken, "address", p.IP.String())
+	for _, x := range p.Virtuals {
+		c.id(x.ID)
+		c.unique(taken, "address", x.IP.String())
+		c.that(x.IP.Is4() && p.CIDR.Contains(x.IP) && x.IP != p.Server, "virtual address %s of outer port %s", x.IP, p.ID)
+		c.that(validMbps(x.Mbps), "bandwidth %d of virtual address %s", x.Mbps, x.ID)
+	}
 	c.that(validMbps(p.InMbps) && validMbps(p.OutMbps), "bandwidth %d and %d of outer port %s", p.InMbps, p.OutMbps, p.ID)
 	Group{ID: "sg-" + p.ID, Side: Outer, Rules: p.Rules}.validate(&c, map[string]bool{}, nil, map[string]bool{"": true})
 	return c.err

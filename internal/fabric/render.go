@@ -40,6 +40,7 @@ const (
 	priorityDHCP        = 31900
 	priorityDefault     = 100
 	priorityQoS         = 100
+	priorityVirtualQoS  = 200 // what an address may is beside what its carrier may
 	priorityReroute     = 1000
 	prioritySegment     = 32000
 )
@@ -420,26 +421,15 @@ func (r *vpcRenderer) renderEIPs() {
 }
 
 // renderMeters limits an EIP in each direction, on the segment's switch: the
-// only place where two EIPs of one port can be told apart. A bucket shallower
-// than a second's worth costs TCP a third of its rate.
+// only place where two EIPs of one port can be told apart.
 func (r *vpcRenderer) renderMeters(e EIP, p Port, distributed bool) {
-	if e.BandwidthMbps == 0 {
-		return
-	}
 	peer, here := gatewayPeer(r.ID, e.SegmentID), ""
 	if distributed {
 		here = fmt.Sprintf(" && is_chassis_resident(%q)", p.UUID)
 	}
-	kbps := e.BandwidthMbps * 1000
-	for _, m := range []struct{ role, direction, match string }{
-		{"meter-out", nb.QoSDirectionFromLport, fmt.Sprintf("inport == %q && ip4.src == %s", peer, e.Address)},
-		{"meter-in", nb.QoSDirectionToLport, fmt.Sprintf("outport == %q && ip4.dst == %s", peer, e.Address)},
-	} {
-		r.add(&nb.QoS{
-			UUID: rowID(e.ID, m.role), Priority: priorityQoS, Direction: m.direction, Match: m.match + here,
-			Bandwidth: map[string]int{"rate": kbps, "burst": max(kbps, 1000)}, ExternalIDs: r.mark(e.ID),
-		}, in(nb.LogicalSwitchTable, segmentSwitch(e.SegmentID), "qos_rules"))
-	}
+	sw := segmentSwitch(e.SegmentID)
+	r.meter(e.ID, "meter-out", nb.QoSDirectionFromLport, fmt.Sprintf("inport == %q && ip4.src == %s", peer, e.Address)+here, priorityQoS, e.BandwidthMbps, sw)
+	r.meter(e.ID, "meter-in", nb.QoSDirectionToLport, fmt.Sprintf("outport == %q && ip4.dst == %s", peer, e.Address)+here, priorityQoS, e.BandwidthMbps, sw)
 }
 
 // reroute sends what a port says to the outside through its EIPs' gateway g, where the subnet's table would

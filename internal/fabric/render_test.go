@@ -44,6 +44,17 @@ func TestGolden(t *testing.T) {
 
 	must(t, m.EnsureOuterPort(ctx, outerNIC))
 	golden(t, "outer-port", m.Rows(outerNIC.ID))
+	carrier := outerNIC // of a segment without DHCP
+	carrier.Server, carrier.Virtuals = netip.Addr{}, []OuterVirtual{{"vip-1", addr("172.20.0.78"), 5}, {"vip-2", addr("172.20.0.79"), 0}}
+	must(t, m.EnsureOuterPort(ctx, carrier))
+	golden(t, "outer-port-virtual", m.Rows(carrier.ID))
+	for what, ip := range map[string]string{"its own": "172.20.0.77", "another's": "172.20.0.78", "outside": "172.21.0.5"} {
+		wrong := carrier
+		wrong.Virtuals = []OuterVirtual{carrier.Virtuals[0], {"vip-3", addr(ip), 0}}
+		if err := m.EnsureOuterPort(ctx, wrong); !errors.Is(err, ErrInvalid) {
+			t.Errorf("a virtual address that is %s: %v", what, err)
+		}
+	}
 
 	full := fullVPC("vpc-a", "10.1")
 	part := func(name string, keep func(*VPC)) {

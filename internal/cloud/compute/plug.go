@@ -136,6 +136,7 @@ type guestLink struct {
 	Match       map[string]string   `yaml:"match"`
 	SetName     string              `yaml:"set-name,omitempty"`
 	DHCP4       bool                `yaml:"dhcp4"`
+	Addresses   []string            `yaml:"addresses,omitempty"`
 	Overrides   map[string]bool     `yaml:"dhcp4-overrides,omitempty"`
 	Nameservers map[string][]string `yaml:"nameservers,omitempty"`
 	Routes      []map[string]any    `yaml:"routes,omitempty"`
@@ -162,6 +163,9 @@ func (s *Service) networkConfig(ctx context.Context, v *VM, ports []network.Port
 			c, err := s.Network.ConfigOf(ctx, s.DB.Reader(), &p)
 			if err != nil {
 				return "", err
+			}
+			if c.Static {
+				link.DHCP4, link.Addresses = false, []string{c.Address.String()}
 			}
 			if c.Gateway.IsValid() {
 				link.Policy = []map[string]any{{"from": p.IP + "/32", "table": tableOf + i}}

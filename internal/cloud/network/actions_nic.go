@@ -57,47 +57,26 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string]string{"VPCID": q.VPCID, "SubnetID": q.SubnetID}
-	if q.NICType == WAN {
-		wanted = map[string]string{"SegmentID": q.SegmentID, "ChargeType": q.ChargeType, "Bandwidth": map[bool]string{true: "given"}[q.Bandwidth != 0]}
-	}
-	for _, parameter := range []string{"VPCID", "SubnetID", "SegmentID", "ChargeType", "Bandwidth"} {
-		if value, ok := wanted[parameter]; ok && value == "" {
-			return nil, retcode.MissingParameter.Errorf("%s is required when NICType is %s", parameter, q.NICType)
-		}
-	}
-	ip, err := parseWanted(q.IP)
-	if err != nil {
-		return nil, err
-	}
 	mac := ""
 	if q.MAC != "" {
 		if mac, err = parseMAC(q.MAC); err != nil {
 			return nil, err
 		}
 	}
-	if q.NICType == WAN {
-		if err := checkPeriod(q.ChargeType, q.Quantity); err != nil {
-			return nil, err
-		}
-	} else if q.IPVersion == IPv6 {
-		return nil, retcode.InvalidParameter.Errorf("IPVersion: VPCs have IPv4 addresses only")
-	}
 	now := s.Clock.Micros()
 	n := &NIC{ID: database.NewID("nic"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, Kind: q.NICType, State: Free, CreatedAt: now, UpdatedAt: now}
-	var segment *Segment
-	if q.NICType == WAN {
-		if segment, err = permittedSegment(ctx, s.DB.Reader(), c.Region, q.SegmentID, n.Company); err != nil {
+	var outer *outerRequest
+	switch {
+	case q.NICType == WAN:
+		if outer, err = s.checkOuter(ctx, c, "NICType", outerRequest{segment: q.SegmentID, ip: q.IP, version: q.IPVersion, mac: mac, mbps: q.Bandwidth, chargeType: q.ChargeType, quantity: q.Quantity}); err != nil {
 			return nil, err
 		}
-		if err := segment.check(EIPRequest{IPVersion: q.IPVersion}, ip); err != nil {
-			return nil, err
-		}
-		if err := s.Catalog.CheckEIPSpec(ctx, c.Region, segment.ID, q.Bandwidth); err != nil {
-			return nil, err
-		}
-		n.SegmentID, n.Bandwidth, n.ChargeType, n.Quantity, n.AutoRenew = segment.ID, q.Bandwidth, q.ChargeType, q.Quantity, q.AutoRenew
-	} else {
+		n.SegmentID, n.Bandwidth, n.ChargeType, n.Quantity, n.AutoRenew = outer.row.ID, q.Bandwidth, q.ChargeType, q.Quantity, q.AutoRenew
+	case q.VPCID == "" || q.SubnetID == "":
+		return nil, retcode.MissingParameter.Errorf("VPCID and SubnetID are required when NICType is LAN")
+	case q.IPVersion == IPv6:
+		return nil, retcode.InvalidParameter.Errorf("IPVersion: VPCs have IPv4 addresses only")
+	default:
 		n.VPCID, n.SubnetID = q.VPCID, q.SubnetID
 	}
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -108,13 +87,13 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 			return err
 		}
 		owner := Owner{ofNIC, n.ID}
-		if segment != nil {
+		if outer != nil {
 			if err := checkGroups(ctx, tx, c.OwnScope(), q.SGID); err != nil {
 				return err
 			}
-			port := &Port{ID: n.ID, Region: n.Region, Company: n.Company, SegmentID: segment.ID, OwnerKind: owner.Kind, OwnerID: owner.ID, InnerSG: q.SGID, OuterSG: q.SGID,
+			port := &Port{ID: n.ID, Region: n.Region, Company: n.Company, OwnerKind: owner.Kind, OwnerID: owner.ID, InnerSG: q.SGID, OuterSG: q.SGID,
 				InMbps: n.Bandwidth, OutMbps: n.Bandwidth, Kept: true, CreatedAt: now, UpdatedAt: now}
-			if err := s.reserveOuter(ctx, tx, segment, ip, port, mac); err != nil {
+			if err := s.reserveOuter(ctx, tx, outer, port); err != nil {
 				return err
 			}
 		} else if _, err := s.ReservePort(ctx, tx, PortRequest{Scope: c.OwnScope(), ID: n.ID, VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.IP, MAC: mac, Owner: owner,
@@ -432,7 +411,10 @@ func (s *Service) updateNICBandwidth(ctx context.Context, c *action.Call, q *upd
 		if n.Bandwidth == q.Bandwidth {
 			return s.Ledger.Check(ctx, tx, n.ID)
 		}
-		if err := s.resizeNIC(ctx, tx, n, q.Bandwidth); err != nil {
+		if err := s.checkTotal(ctx, tx, n.SegmentID, n.ID, q.Bandwidth); err != nil {
+			return err
+		}
+		if err := s.resizeOuter(ctx, tx, n.ID, n.SegmentID, q.Bandwidth); err != nil {
 			return err
 		}
 		if ok, err := s.turn(ctx, tx, "nic", n.ID, Updating, nil, n.State); err != nil {

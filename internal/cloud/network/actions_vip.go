@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/uptrace/bun"
 
@@ -19,21 +20,23 @@ func (s *Service) vipActions() []action.Action {
 		action.Define(action.Spec{Name: "AllocateVIP", Module: "vip", Mutates: true, Extension: true, Summary: "Reserve a floating address."}, s.allocateVIP),
 		action.Define(action.Spec{Name: "DescribeVIP", Module: "vip", Extension: true, Summary: "List VIPs."}, s.describeVIP),
 		action.Define(action.Spec{Name: "UpdateVIPBindResource", Module: "vip", Mutates: true, Extension: true, Summary: "Replace the machines that may carry the address."}, s.updateVIP),
+		action.Define(action.Spec{Name: "UpdateVIPBandwidth", Module: "vip", Mutates: true, Extension: true, Summary: "Change the bandwidth of an outer VIP."}, s.updateVIPBandwidth),
 		action.Define(action.Spec{Name: "ReleaseVIP", Module: "vip", Mutates: true, Extension: true, Summary: "Give the address back."}, s.releaseVIP),
 	}
 }
 
 type allocateVIPRequest struct {
 	Name                   string   `validate:"required" doc:"1-63 printable characters"`
-	VIPType                string   `validate:"required,oneof=LAN WAN" doc:"LAN; from outside a VIP is reached by an EIP bound to it"`
-	VPCID                  string   `validate:"required" doc:"VPC id"`
-	SubnetID               string   `doc:"subnet id"`
-	SegmentID              string   `doc:"of WAN"`
+	VIPType                string   `validate:"required,oneof=LAN WAN" doc:"in a subnet, or on an external segment"`
+	VPCID                  string   `validate:"required" doc:"VPC id; with WAN that of the machines, for lists"`
+	SubnetID               string   `doc:"subnet id, of LAN"`
+	SegmentID              string   `doc:"external segment, id or name, of WAN"`
 	IP                     string   `doc:"wanted address"`
-	IPVersion              string   `default:"IPv4" validate:"oneof=IPv4 IPv6" doc:"IP version"`
-	Bandwidth              int      `doc:"of WAN"`
-	ChargeType             string   `validate:"omitempty,oneof=Dynamic Month Year" doc:"of WAN"`
-	Quantity               int      `default:"1" doc:"of WAN"`
+	IPVersion              string   `default:"IPv4" validate:"oneof=IPv4 IPv6" doc:"IPv6 is not available (113)"`
+	Bandwidth              int      `doc:"Mbps, as the segment offers, of WAN"`
+	ChargeType             string   `validate:"omitempty,oneof=Dynamic Month Year" doc:"of WAN; Dynamic is hourly"`
+	Quantity               int      `default:"1" doc:"periods; Month 1-11, Year 1-5, of WAN"`
+	AutoRenew              bool     `doc:"renew by itself when the period ends, of WAN"`
 	AssociatedResourceType string   `default:"VM" validate:"oneof=VM ELASTIC_NIC" doc:"what AssociatedResourceIDs are"`
 	AssociatedResourceIDs  []string `doc:"at most 3 that may carry the address"`
 	ProjectID              string   `doc:"project group id"`
@@ -49,18 +52,21 @@ func (s *Service) allocateVIP(ctx context.Context, c *action.Call, q *allocateVI
 	if err != nil {
 		return nil, err
 	}
-	if q.VIPType == WAN {
-		return nil, retcode.InvalidParameter.Errorf("VIPType: this region has inner VIPs; bind an EIP to one to reach it from outside")
-	}
-	if q.SubnetID == "" {
+	if q.VIPType == LAN && q.SubnetID == "" {
 		return nil, retcode.MissingParameter.Errorf("SubnetID is required when VIPType is LAN")
 	}
-	if q.IPVersion == IPv6 {
+	now := s.Clock.Micros()
+	v := &vipRow{ID: database.NewID("vip"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, Kind: q.VIPType, VPCID: q.VPCID,
+		CarriedBy: q.AssociatedResourceType, State: Allocating, CreatedAt: now, UpdatedAt: now}
+	var outer *outerRequest
+	if q.VIPType == WAN {
+		if outer, err = s.checkOuter(ctx, c, "VIPType", outerRequest{segment: q.SegmentID, ip: q.IP, version: q.IPVersion, mbps: q.Bandwidth, chargeType: q.ChargeType, quantity: q.Quantity}); err != nil {
+			return nil, err
+		}
+		v.SegmentID, v.Bandwidth, v.ChargeType, v.Quantity, v.AutoRenew = outer.row.ID, q.Bandwidth, q.ChargeType, q.Quantity, q.AutoRenew
+	} else if v.SubnetID = q.SubnetID; q.IPVersion == IPv6 {
 		return nil, retcode.InvalidParameter.Errorf("IPVersion: VPCs have IPv4 addresses only")
 	}
-	now := s.Clock.Micros()
-	v := &vipRow{ID: database.NewID("vip"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, Kind: LAN, VPCID: q.VPCID, SubnetID: q.SubnetID,
-		CarriedBy: q.AssociatedResourceType, State: Allocating, CreatedAt: now, UpdatedAt: now}
 	var op string
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if v.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
@@ -69,7 +75,15 @@ func (s *Service) allocateVIP(ctx context.Context, c *action.Call, q *allocateVI
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.VIP: 1}); err != nil {
 			return err
 		}
-		if _, err := s.ReservePort(ctx, tx, PortRequest{Scope: c.OwnScope(), ID: v.ID, VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.IP, Owner: Owner{ofVIP, v.ID}, AnyGroup: true}); err != nil {
+		if outer != nil {
+			if _, err := vpcByID(ctx, tx, c.OwnScope(), q.VPCID); err != nil {
+				return err
+			}
+			port := &Port{ID: v.ID, Region: v.Region, Company: v.Company, OwnerKind: ofVIP, OwnerID: v.ID, CreatedAt: now, UpdatedAt: now}
+			if err := s.reserveOuter(ctx, tx, outer, port); err != nil {
+				return err
+			}
+		} else if _, err := s.ReservePort(ctx, tx, PortRequest{Scope: c.OwnScope(), ID: v.ID, VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.IP, Owner: Owner{ofVIP, v.ID}, AnyGroup: true}); err != nil {
 			return err
 		}
 		rows, err := s.carriersOf(ctx, tx, c, v, q.AssociatedResourceType, q.AssociatedResourceIDs)
@@ -85,7 +99,10 @@ func (s *Service) allocateVIP(ctx context.Context, c *action.Call, q *allocateVI
 		if err := tag.Attach(ctx, tx, now, resource.Item{ID: v.ID, Company: v.Company, Region: v.Region, Kind: "VIP"}, q.TagKeyValuePairs); err != nil {
 			return err
 		}
-		op, err = s.begin(ctx, tx, c, s.makeVIP, v.Company, retcode.InvalidResourceState, edit{ID: v.ID, VPCs: []string{v.VPCID}}, exclusive(v.ID))
+		if err := s.buyVIP(ctx, tx, v); err != nil {
+			return err
+		}
+		op, err = s.begin(ctx, tx, c, s.makeVIP, v.Company, retcode.InvalidResourceState, edit{ID: v.ID, VPCs: v.told(rows...)}, exclusive(v.ID))
 		return err
 	})
 	if err := s.accepted(err, op); err != nil {
@@ -100,6 +117,7 @@ type describeVIPRequest struct {
 	VIPType              string   `validate:"omitempty,oneof=LAN WAN" doc:"kind"`
 	VPCID                string   `doc:"VPC id"`
 	SubnetID             string   `doc:"subnet id"`
+	SegmentID            string   `doc:"external segment id"`
 	AssociatedResourceID string   `doc:"who may carry it"`
 	Keyword              string   `doc:"part of name or id"`
 	ProjectIDs           []string `doc:"project group ids"`
@@ -124,12 +142,15 @@ type vipInfo struct {
 	SubnetID                string
 	SubnetName              string
 	SegmentID               string
-	Bandwidth               int
+	SegmentName             string
+	Bandwidth               int `doc:"Mbps, of WAN"`
 	AssociatedResourceType  string
 	AssociatedResourceInfos []carrierInfo
 	Status                  string
 	ChargeType              string
-	ExpireTime              int64
+	ExpireTime              int64 `doc:"0: never"`
+	AutoRenew               bool
+	Reason                  string
 	CompanyID               int64
 	ProjectID               string
 	CreateTime              int64
@@ -147,7 +168,7 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 	db := s.DB.Reader()
 	var rows []vipRow
 	sel := identity.Own(db.NewSelect().Model(&rows).Where("ended_at = 0"), c.Scope())
-	for _, f := range [][2]string{{"kind", q.VIPType}, {"vpc_id", q.VPCID}, {"subnet_id", q.SubnetID}} {
+	for _, f := range [][2]string{{"kind", q.VIPType}, {"vpc_id", q.VPCID}, {"subnet_id", q.SubnetID}, {"segment_id", q.SegmentID}} {
 		if f[1] != "" {
 			sel = sel.Where("? = ?", bun.Ident(f[0]), f[1])
 		}
@@ -166,6 +187,10 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 		return nil, err
 	}
 	subnets, err := names(ctx, db, "subnet", column(rows, func(v *vipRow) string { return v.SubnetID }))
+	if err != nil {
+		return nil, err
+	}
+	segments, err := segmentsByID(ctx, db, column(rows, func(v *vipRow) string { return v.SegmentID }))
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +217,11 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 	for _, v := range rows {
 		info := vipInfo{VIPID: v.ID, Name: v.Name, Remark: v.Remark, VIPType: v.Kind, IP: byID[v.ID].IP, IPVersion: IPv4, VPCID: v.VPCID, VPCName: vpcs[v.VPCID],
 			SubnetID: v.SubnetID, SubnetName: subnets[v.SubnetID], AssociatedResourceType: v.CarriedBy, AssociatedResourceInfos: []carrierInfo{}, Status: v.State,
-			CompanyID: v.Company, ProjectID: v.Project, CreateTime: seconds(v.CreatedAt), Tags: tags[v.ID]}
+			SegmentID: v.SegmentID, Bandwidth: v.Bandwidth, ChargeType: v.ChargeType, ExpireTime: seconds(v.ExpireAt), AutoRenew: v.AutoRenew,
+			Reason: why(v.ReasonCode, v.Reason, c.Language), CompanyID: v.Company, ProjectID: v.Project, CreateTime: seconds(v.CreatedAt), Tags: tags[v.ID]}
+		if g := segments[v.SegmentID]; g != nil {
+			info.SegmentName = g.Name
+		}
 		for _, r := range carriers {
 			if r.VIPID == v.ID {
 				p := byID[r.PortID]
@@ -222,12 +251,56 @@ func (s *Service) updateVIP(ctx context.Context, c *action.Call, q *updateVIPReq
 		if v.State != Available {
 			return retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
 		}
-		var before []carrierRow
-		if err := tx.NewSelect().Model(&before).Where("vip_id = ?", v.ID).Scan(ctx); err != nil {
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
 			return err
 		}
 		rows, err := s.carriersOf(ctx, tx, c, v, q.AssociatedResourceType, q.AssociatedResourceIDs)
 		if err != nil {
+			return err
+		}
+		e, err := s.beginCarriers(ctx, tx, v, q.AssociatedResourceType, rows)
+		if err != nil {
+			return err
+		}
+		op, err = s.begin(ctx, tx, c, s.changeVIP, v.Company, retcode.InvalidResourceState, e, exclusive(v.ID))
+		return err
+	})
+	return nil, s.accepted(err, op)
+}
+
+type updateVIPBandwidthRequest struct {
+	VIPID     string `validate:"required" doc:"outer VIP id"`
+	Bandwidth int    `validate:"required" doc:"Mbps, as the segment offers"`
+	action.Tenant
+}
+
+func (s *Service) updateVIPBandwidth(ctx context.Context, c *action.Call, q *updateVIPBandwidthRequest) (*action.Empty, error) {
+	c.AddResource(q.VIPID)
+	v, err := vipByID(ctx, s.DB.Reader(), c.Scope(), q.VIPID)
+	if err != nil {
+		return nil, err
+	}
+	if v.Kind != WAN {
+		return nil, retcode.InvalidParameter.Errorf("%s is an inner VIP, which has no bandwidth of its own", v.ID)
+	}
+	if err := s.Catalog.CheckEIPSpec(ctx, c.Region, v.SegmentID, q.Bandwidth); err != nil {
+		return nil, err
+	}
+	var op string
+	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if v, err = vipByID(ctx, tx, c.Scope(), q.VIPID); err != nil {
+			return err
+		}
+		if v.State != Available {
+			return retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
+		}
+		if v.Bandwidth == q.Bandwidth {
+			return s.Ledger.Check(ctx, tx, v.ID)
+		}
+		if err := s.checkTotal(ctx, tx, v.SegmentID, v.ID, q.Bandwidth); err != nil {
+			return err
+		}
+		if err := s.resizeOuter(ctx, tx, v.ID, v.SegmentID, q.Bandwidth); err != nil {
 			return err
 		}
 		if ok, err := s.turn(ctx, tx, "vip", v.ID, Updating, nil, Available); err != nil {
@@ -235,17 +308,15 @@ func (s *Service) updateVIP(ctx context.Context, c *action.Call, q *updateVIPReq
 		} else if !ok {
 			return retcode.InvalidResourceState.Errorf("%s is being changed", v.ID)
 		}
-		was := map[string]string{"by": v.CarriedBy}
-		for _, r := range before {
-			was[r.PortID] = r.ResourceID
-		}
-		if _, err := tx.NewRaw("UPDATE vip SET carried_by = ? WHERE id = ?", q.AssociatedResourceType, v.ID).Exec(ctx); err != nil {
+		if _, err := tx.NewRaw("UPDATE vip SET bandwidth = ? WHERE id = ?", q.Bandwidth, v.ID).Exec(ctx); err != nil {
 			return err
 		}
-		if err := replaceCarriers(ctx, tx, v.ID, rows); err != nil {
+		rows, err := carried(ctx, tx, v.ID)
+		if err != nil {
 			return err
 		}
-		op, err = s.begin(ctx, tx, c, s.changeVIP, v.Company, retcode.InvalidResourceState, edit{ID: v.ID, VPCs: []string{v.VPCID}, Was: was}, exclusive(v.ID))
+		op, err = s.begin(ctx, tx, c, s.limitVIP, v.Company, retcode.InvalidResourceState,
+			edit{ID: v.ID, VPCs: v.told(rows...), Was: map[string]string{"bandwidth": strconv.Itoa(v.Bandwidth)}}, exclusive(v.ID))
 		return err
 	})
 	return nil, s.accepted(err, op)
@@ -275,15 +346,11 @@ func (s *Service) releaseVIP(ctx context.Context, c *action.Call, q *vipRequest)
 		} else if used {
 			return retcode.InvalidResourceState.Errorf("a public address is bound to %s", v.ID)
 		}
-		if ok, err := s.turn(ctx, tx, "vip", v.ID, Deleting, nil, Available, Failed); err != nil {
-			return err
-		} else if !ok {
-			return retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
-		}
-		if err := s.KeepPort(ctx, tx, v.ID); err != nil {
+		e, err := s.beginRelease(ctx, tx, v)
+		if err != nil {
 			return err
 		}
-		op, err = s.begin(ctx, tx, c, s.removeVIP, v.Company, retcode.InvalidResourceState, edit{ID: v.ID, VPCs: []string{v.VPCID}}, exclusive(v.ID))
+		op, err = s.begin(ctx, tx, c, s.removeVIP, v.Company, retcode.InvalidResourceState, e, exclusive(v.ID))
 		return err
 	})
 	return nil, s.accepted(err, op)

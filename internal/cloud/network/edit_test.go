@@ -29,7 +29,7 @@ func (f *fixture) innerSnapshot(t *testing.T) any {
 		"routes":   "SELECT destination, hop_type, hop, remark, state FROM route ORDER BY destination, subnet_id",
 		"peerings": "SELECT num, state FROM peering ORDER BY num",
 		"nics":     "SELECT name, kind, bandwidth, state, bind_id FROM nic WHERE ended_at = 0 ORDER BY name",
-		"vips":     "SELECT name, carried_by, state FROM vip WHERE ended_at = 0 ORDER BY name",
+		"vips":     "SELECT name, carried_by, bandwidth, state FROM vip WHERE ended_at = 0 ORDER BY name",
 		"carriers": "SELECT resource_id FROM vip_carrier ORDER BY resource_id",
 		"charges":  "SELECT name, state, LENGTH(next_items) AS next FROM charge ORDER BY name",
 		"orders":   "SELECT product, type, state, COUNT(*) AS n FROM ledger_order WHERE state <> 'Void' GROUP BY product, type, state ORDER BY product, type, state",
@@ -60,7 +60,14 @@ func (f *fixture) innerSnapshot(t *testing.T) any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out["told"], out["outer"] = told, len(outer)
+	var carry []string // what outer ports may announce
+	for _, id := range outer {
+		p, _ := f.memory.OuterPort(id)
+		for _, v := range p.Virtuals {
+			carry = append(carry, fmt.Sprint(v.IP, " at ", v.Mbps))
+		}
+	}
+	out["told"], out["outer"], out["carry"] = told, len(outer), carry
 	f.plugged.Range(func(id, n any) bool {
 		out["plugged into "+id.(string)] = n
 		return true
@@ -317,44 +324,60 @@ func TestMoveWorkflow(t *testing.T) {
 }
 
 func TestVIPWorkflows(t *testing.T) {
-	prepare := func(t *testing.T, f *fixture) (allocateVIPRequest, func(t *testing.T) string) {
+	// vip is a VIP that two machines may carry, in a subnet or on the segment.
+	vip := func(t *testing.T, f *fixture, kind string) func(t *testing.T) string {
 		vpc, subnets := f.vpcOf(t, "192.168.0.0/16", "192.168.7.0/24")
-		f.portIn(t, "vm-one", vpc, subnets[0], "192.168.7.10")
-		f.portIn(t, "vm-two", vpc, subnets[0], "192.168.7.11")
+		vms := []string{"vm-one", "vm-two"}
+		q := allocateVIPRequest{Name: "vip", VIPType: kind, VPCID: vpc, AssociatedResourceType: byVM, AssociatedResourceIDs: vms}
+		for _, vm := range vms {
+			f.portIn(t, vm, vpc, subnets[0], "")
+			if kind == WAN {
+				nic := f.nic(t, createNICRequest{NICType: WAN, SegmentID: "Bgp", Bandwidth: 5, ChargeType: "Month", Quantity: 1})
+				_, err := f.attach(t.Context(), call("AttachNIC"), &attachNICRequest{NICID: nic, ResourceType: VM, ResourceID: vm})
+				must(t, err)
+				f.nicBecomes(t, nic, Bound)
+			}
+		}
+		if q.SubnetID, q.IP = subnets[0], "192.168.7.100"; kind == WAN {
+			q.SubnetID, q.SegmentID, q.IP, q.Bandwidth, q.ChargeType, q.Quantity = "", "Bgp", "198.51.100.9", 5, "Month", 1
+		}
 		must(t, f.SyncVPC(t.Context(), vpc))
-		q := allocateVIPRequest{Name: "vip", VIPType: LAN, VPCID: vpc, SubnetID: subnets[0], IP: "192.168.7.100", AssociatedResourceType: byVM, AssociatedResourceIDs: []string{"vm-one", "vm-two"}}
-		return q, func(t *testing.T) string {
+		return func(t *testing.T) string {
 			r, err := f.allocateVIP(t.Context(), call("AllocateVIP"), &q)
 			must(t, err)
 			return r.VIPID
 		}
 	}
-	t.Run("create", func(t *testing.T) {
-		proveEdit(t, "vip.create", func(t *testing.T, f *fixture) func(*testing.T) {
-			_, allocate := prepare(t, f)
-			return func(t *testing.T) { allocate(t) }
-		})
-	})
-	t.Run("update", func(t *testing.T) {
-		proveEdit(t, "vip.update", func(t *testing.T, f *fixture) func(*testing.T) {
-			_, allocate := prepare(t, f)
-			id := allocate(t)
-			f.ready(t, "vip", id)
-			return func(t *testing.T) {
-				_, err := f.updateVIP(t.Context(), call("UpdateVIPBindResource"), &updateVIPRequest{VIPID: id, AssociatedResourceType: byVM, AssociatedResourceIDs: []string{"vm-two"}})
-				must(t, err)
+	for name, begin := range map[string]func(t *testing.T, f *fixture, id string) error{
+		"vip.update": func(t *testing.T, f *fixture, id string) error {
+			_, err := f.updateVIP(t.Context(), call("UpdateVIPBindResource"), &updateVIPRequest{VIPID: id, AssociatedResourceType: byVM, AssociatedResourceIDs: []string{"vm-two"}})
+			return err
+		},
+		"vip.bandwidth": func(t *testing.T, f *fixture, id string) error {
+			_, err := f.updateVIPBandwidth(t.Context(), call("UpdateVIPBandwidth"), &updateVIPBandwidthRequest{VIPID: id, Bandwidth: 9})
+			return err
+		},
+		"vip.release": func(t *testing.T, f *fixture, id string) error {
+			_, err := f.releaseVIP(t.Context(), call("ReleaseVIP"), &vipRequest{VIPID: id})
+			return err
+		},
+		"vip.create": nil,
+	} {
+		for _, kind := range []string{LAN, WAN} {
+			if name == "vip.bandwidth" && kind == LAN {
+				continue
 			}
-		})
-	})
-	t.Run("release", func(t *testing.T) {
-		proveEdit(t, "vip.release", func(t *testing.T, f *fixture) func(*testing.T) {
-			_, allocate := prepare(t, f)
-			id := allocate(t)
-			f.ready(t, "vip", id)
-			return func(t *testing.T) {
-				_, err := f.releaseVIP(t.Context(), call("ReleaseVIP"), &vipRequest{VIPID: id})
-				must(t, err)
-			}
-		})
-	})
+			t.Run(name+" "+kind, func(t *testing.T) {
+				proveEdit(t, name, func(t *testing.T, f *fixture) func(*testing.T) {
+					allocate := vip(t, f, kind)
+					if begin == nil {
+						return func(t *testing.T) { allocate(t) }
+					}
+					id := allocate(t)
+					f.ready(t, "vip", id)
+					return func(t *testing.T) { must(t, begin(t, f, id)) }
+				})
+			})
+		}
+	}
 }

@@ -169,29 +169,18 @@ func (s *Service) AllocateEIPTx(ctx context.Context, tx bun.Tx, r EIPRequest) (*
 	e := &EIP{ID: database.NewID(prefix), Physical: r.Physical, Region: r.Region, Company: r.Company, Project: r.Project, Name: strings.TrimSpace(r.Name), Remark: r.Remark,
 		SegmentID: g.ID, IPVersion: g.IPVersion, Bandwidth: r.Bandwidth, ChargeType: r.ChargeType, Quantity: r.Quantity, AutoRenew: r.AutoRenew,
 		State: Free, Listed: true, CreatedAt: now, UpdatedAt: now}
-	if wanted.IsValid() {
-		e.Num = offset(p.cidr, wanted)
-		err = p.takeAt(ctx, tx, e.Num, ofEIP, e.ID)
-	} else {
-		e.Num, err = p.take(ctx, tx, ofEIP, e.ID)
-	}
-	switch {
-	case errors.Is(err, errExhausted):
-		return nil, retcode.IPInsufficient.Errorf("segment %s has no free address", g.Name)
-	case errors.Is(err, errTaken):
-		return nil, s.taken(ctx, tx, g, p, e.Num)
-	case err != nil:
+	if e.Num, err = s.takeOuter(ctx, tx, g, p, wanted, ofEIP, e.ID); err != nil {
 		return nil, err
 	}
 	e.IP = nth(p.cidr, e.Num).String()
-	if err := s.checkTotal(ctx, tx, e); err != nil {
+	if err := s.checkTotal(ctx, tx, e.SegmentID, e.ID, e.Bandwidth); err != nil {
 		return nil, err
 	}
 	if _, err = tx.NewInsert().Model(e).Exec(ctx); err != nil || e.Physical {
 		return e, err
 	}
-	return e, s.Ledger.Hold(ctx, tx, ledger.Purchase{Kind: ledger.EIP, ID: e.ID, Name: e.Name, Company: e.Company, Region: e.Region, Project: e.Project,
-		ChargeType: e.ChargeType, Quantity: e.Quantity, AutoRenew: e.AutoRenew, Items: []catalog.Item{catalog.BandwidthItem(e.SegmentID, e.Bandwidth)}})
+	return e, s.Ledger.Hold(ctx, tx, purchase(ledger.EIP, e.SegmentID, e.Bandwidth, ledger.Purchase{ID: e.ID, Name: e.Name, Company: e.Company, Region: e.Region,
+		Project: e.Project, ChargeType: e.ChargeType, Quantity: e.Quantity, AutoRenew: e.AutoRenew}))
 }
 
 // taken says by whom a wanted address is taken: a router of the platform (8005), or somebody (8001).

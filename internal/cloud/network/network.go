@@ -80,11 +80,12 @@ type Service struct {
 	sides             *workflow.Workflow[sideChanges]
 	entries           *workflow.Workflow[entryChange]
 
-	makeVPC, removeVPC, makeSubnet, removeSubnet    *workflow.Workflow[edit]
-	makeRoute, changeRoute, removeRoute             *workflow.Workflow[edit]
-	makePeering, removePeering                      *workflow.Workflow[edit]
-	makeVIP, changeVIP, removeVIP, limitNIC, moveIP *workflow.Workflow[edit]
-	attachNIC, detachNIC                            *workflow.Workflow[nicChange]
+	makeVPC, removeVPC, makeSubnet, removeSubnet *workflow.Workflow[edit]
+	makeRoute, changeRoute, removeRoute          *workflow.Workflow[edit]
+	makePeering, removePeering                   *workflow.Workflow[edit]
+	makeVIP, changeVIP, limitVIP, removeVIP      *workflow.Workflow[edit]
+	limitNIC, moveIP                             *workflow.Workflow[edit]
+	attachNIC, detachNIC                         *workflow.Workflow[nicChange]
 }
 
 // New prepares the service and registers its hooks and workflows; call it before the engine's start.
@@ -97,6 +98,7 @@ func New(d Deps) *Service {
 	d.Identity.OnLeave(s.leave)
 	d.Ledger.Register(ledger.Kind{Name: ledger.EIP, Table: "eip", AutoRenew: true, Expired: s.expireEIP, Remove: s.removeExpiredEIP})
 	d.Ledger.Register(ledger.Kind{Name: ledger.NIC, Table: "nic", AutoRenew: true, Expired: s.expireNIC, Remove: s.removeExpiredNIC})
+	d.Ledger.Register(ledger.Kind{Name: ledger.VIP, Table: "vip", AutoRenew: true, Expired: s.expireVIP, Remove: s.removeExpiredVIP})
 	d.Fleet.OnGateways(func(string) { s.gateways.Signal() })
 	s.register()
 	return s
@@ -123,7 +125,7 @@ func (c *SegmentConfig) row() (*Segment, error) {
 			return nil, fmt.Errorf("segment %s: %s is outside %s", c.Name, a, c.CIDR)
 		}
 	}
-	row := &Segment{Name: c.Name, IPVersion: IPv4, CIDR: c.CIDR.String(), VLAN: c.VLAN, Network: c.Network, RouteMode: RouteNone}
+	row := &Segment{Name: c.Name, IPVersion: IPv4, CIDR: c.CIDR.String(), VLAN: c.VLAN, Network: c.Network, RouteMode: RouteNone, DHCP: true}
 	if c.Gateway.IsValid() {
 		row.Gateway, row.RouteMode = c.Gateway.String(), RouteDefault
 	}

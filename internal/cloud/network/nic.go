@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
@@ -167,30 +165,6 @@ func parseMAC(text string) (string, error) {
 		return "", retcode.InvalidParameter.Errorf("MAC: %s is no unicast address", mac)
 	}
 	return mac.String(), nil
-}
-
-// reserveOuter takes an address of a segment and makes a port of it: 4, 8001, 8004, 8005, 8006, 113 (MAC).
-func (s *Service) reserveOuter(ctx context.Context, tx bun.Tx, g *Segment, wanted netip.Addr, port *Port, mac string) error {
-	p, err := g.pool()
-	if err != nil {
-		return err
-	}
-	if wanted.IsValid() {
-		port.Num = offset(p.cidr, wanted)
-		err = p.takeAt(ctx, tx, port.Num, ofPort, port.ID)
-	} else {
-		port.Num, err = p.take(ctx, tx, ofPort, port.ID)
-	}
-	switch {
-	case errors.Is(err, errExhausted):
-		return retcode.IPInsufficient.Errorf("segment %s has no free address", g.Name)
-	case errors.Is(err, errTaken):
-		return s.taken(ctx, tx, g, p, port.Num)
-	case err != nil:
-		return err
-	}
-	port.UUID, port.IP = uuid.NewString(), nth(p.cidr, port.Num).String()
-	return insertPort(ctx, tx, port, mac)
 }
 
 // insertPort writes a port with the wanted MAC (113 when it is somebody's), or with a new one.

@@ -201,7 +201,7 @@ func TestVIPs(t *testing.T) {
 			code retcode.Code
 			more P
 		}{
-			{retcode.MissingParameter, P{"SubnetID": ""}}, {retcode.InvalidParameter, P{"VIPType": "WAN"}}, {retcode.InvalidParameter, P{"IPVersion": "IPv6"}},
+			{retcode.MissingParameter, P{"SubnetID": ""}}, {retcode.InvalidParameter, P{"IPVersion": "IPv6"}},
 			{retcode.IPAlreadyAllocated, P{"IP": "10.0.0.3"}}, {retcode.IPOutOfSegment, P{"IP": "10.0.9.9"}}, {retcode.SubnetNotFound, P{"SubnetID": "subnet-none"}},
 			{retcode.BindLimitReached, P{"AssociatedResourceIDs": vms}}, {retcode.VMNotFound, P{"AssociatedResourceIDs": []string{"vm-none"}}},
 			{retcode.InvalidParameter, P{"AssociatedResourceIDs": []string{far}}}, {retcode.ResourceNotFound, P{"AssociatedResourceType": "ELASTIC_NIC", "AssociatedResourceIDs": []string{"nic-none"}}},

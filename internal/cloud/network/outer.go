@@ -7,10 +7,85 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
+
+// outerRequest asks for an address of a segment that is on the segment itself: an outer NIC's or VIP's.
+type outerRequest struct {
+	segment, ip, version string // version and ip may be empty
+	mac                  string // empty: a new one
+	mbps                 int
+	chargeType           string
+	quantity             int
+
+	row    *Segment
+	wanted netip.Addr
+}
+
+// checkOuter checks what needs no transaction: 3 a parameter that what is of the type WAN needs, 4 no address, 113
+// period or IP version, 200 segment, 8000, 8005, 8006. It completes the request.
+func (s *Service) checkOuter(ctx context.Context, c *action.Call, typ string, r outerRequest) (*outerRequest, error) {
+	for _, p := range []struct {
+		name  string
+		given bool
+	}{{"SegmentID", r.segment != ""}, {"ChargeType", r.chargeType != ""}, {"Bandwidth", r.mbps != 0}} {
+		if !p.given {
+			return nil, retcode.MissingParameter.Errorf("%s is required when %s is %s", p.name, typ, WAN)
+		}
+	}
+	var err error
+	if r.wanted, err = parseWanted(r.ip); err != nil {
+		return nil, err
+	}
+	if err := checkPeriod(r.chargeType, r.quantity); err != nil {
+		return nil, err
+	}
+	if r.row, err = permittedSegment(ctx, s.DB.Reader(), c.Region, r.segment, c.Owner()); err != nil {
+		return nil, err
+	}
+	if err := r.row.check(EIPRequest{IPVersion: r.version}, r.wanted); err != nil {
+		return nil, err
+	}
+	return &r, s.Catalog.CheckEIPSpec(ctx, c.Region, r.row.ID, r.mbps)
+}
+
+// reserveOuter takes an address of a segment and makes a port of it: 8001, 8004, 8005, 8007, 113 (MAC).
+func (s *Service) reserveOuter(ctx context.Context, tx bun.Tx, r *outerRequest, port *Port) error {
+	p, err := r.row.pool()
+	if err != nil {
+		return err
+	}
+	if port.Num, err = s.takeOuter(ctx, tx, r.row, p, r.wanted, ofPort, port.ID); err != nil {
+		return err
+	}
+	if err := s.checkTotal(ctx, tx, r.row.ID, port.ID, r.mbps); err != nil {
+		return err
+	}
+	port.SegmentID, port.UUID, port.IP = r.row.ID, uuid.NewString(), nth(p.cidr, port.Num).String()
+	return insertPort(ctx, tx, port, r.mac)
+}
+
+// takeOuter takes the wanted address of a segment, or any: 8001, 8004, 8005.
+func (s *Service) takeOuter(ctx context.Context, tx bun.Tx, g *Segment, p *pool, wanted netip.Addr, kind, owner string) (num int64, err error) {
+	if wanted.IsValid() {
+		num = offset(p.cidr, wanted)
+		err = p.takeAt(ctx, tx, num, kind, owner)
+	} else {
+		num, err = p.take(ctx, tx, kind, owner)
+	}
+	switch {
+	case errors.Is(err, errExhausted):
+		err = retcode.IPInsufficient.Errorf("segment %s has no free address", g.Name)
+	case errors.Is(err, errTaken):
+		err = s.taken(ctx, tx, g, p, num)
+	}
+	return num, err
+}
 
 // syncOuter makes the fabric equal to the row of a port on a segment.
 func (s *Service) syncOuter(ctx context.Context, id string) error {
@@ -38,11 +113,11 @@ func (s *Service) syncOuter(ctx context.Context, id string) error {
 	return nil
 }
 
-// loadOuter builds an outer port from its rows; nil when it is in no network.
+// loadOuter builds an outer port from its rows, with the VIPs that it may carry; nil when it is in no network.
 func (s *Service) loadOuter(ctx context.Context, id string) (*fabric.OuterPort, error) {
 	db := s.DB.Reader()
 	row := new(Port)
-	if found, err := one(db.NewSelect().Model(row).Where("id = ? AND segment_id <> '' AND kept = ?", id, false).Scan(ctx)); err != nil || !found {
+	if found, err := one(db.NewSelect().Model(row).Where("id = ? AND segment_id <> '' AND owner_kind <> ? AND kept = ?", id, ofVIP, false).Scan(ctx)); err != nil || !found {
 		return nil, err
 	}
 	segments, err := segmentsByID(ctx, db, []string{row.SegmentID})
@@ -57,12 +132,29 @@ func (s *Service) loadOuter(ctx context.Context, id string) (*fabric.OuterPort, 
 	if p.IP, err = netip.ParseAddr(row.IP); err != nil {
 		return nil, err
 	}
-	// Segments without a gateway have their DHCP server at the network's own address, which nobody is given.
-	p.Server = p.CIDR.Addr()
-	if segment.Gateway != "" {
-		if p.Server, err = netip.ParseAddr(segment.Gateway); err != nil {
+	if segment.DHCP {
+		// Segments without a gateway have their DHCP server at the network's own address, which nobody is given.
+		p.Server = p.CIDR.Addr()
+		if server := segment.dhcpServer(); server != "" {
+			if p.Server, err = netip.ParseAddr(server); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var vips []struct {
+		ID, IP    string
+		Bandwidth int
+	}
+	if err := db.NewRaw(`SELECT v.id, p.ip, v.bandwidth FROM vip_carrier AS c JOIN vip AS v ON v.id = c.vip_id JOIN port AS p ON p.id = v.id AND NOT p.kept
+		WHERE c.port_id = ? AND p.segment_id = ? ORDER BY v.id`, id, row.SegmentID).Scan(ctx, &vips); err != nil {
+		return nil, err
+	}
+	for _, v := range vips {
+		ip, err := netip.ParseAddr(v.IP)
+		if err != nil {
 			return nil, err
 		}
+		p.Virtuals = append(p.Virtuals, fabric.OuterVirtual{ID: v.ID, IP: ip, Mbps: v.Bandwidth})
 	}
 	if row.OuterSG != "" {
 		groups, sets, err := loadGroups(ctx, db, map[groupSide][]string{{row.OuterSG, fabric.Outer}: {row.ID}})
@@ -138,7 +230,7 @@ func outerConfig(ctx context.Context, idb bun.IDB, p *Port) (PortConfig, error) 
 	if err != nil {
 		return PortConfig{}, err
 	}
-	c := PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), MTU: 1500}
+	c := PortConfig{Address: netip.PrefixFrom(ip, cidr.Bits()), MTU: 1500, Static: !segment.DHCP}
 	if segment.Gateway != "" {
 		c.Gateway, err = netip.ParseAddr(segment.Gateway)
 	}

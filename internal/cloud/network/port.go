@@ -259,6 +259,7 @@ type PortConfig struct {
 	Gateway netip.Addr
 	DNS     []netip.Addr
 	MTU     int
+	Static  bool // nobody offers it by DHCP
 }
 
 // ConfigOf returns the guest's configuration of a port.

@@ -423,7 +423,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 		return errors.Join(failed...)
 	}
 	var used []string
-	if err := s.DB.Reader().NewRaw("SELECT CASE WHEN segment_id <> '' THEN id ELSE vpc_id END FROM port WHERE NOT kept UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0 UNION SELECT vpc_id FROM peering UNION SELECT peer_id FROM peering").Scan(ctx, &used); err != nil {
+	if err := s.DB.Reader().NewRaw("SELECT CASE WHEN segment_id <> '' THEN id ELSE vpc_id END FROM port WHERE NOT kept AND (segment_id = '' OR owner_kind <> 'VIP') UNION SELECT id FROM vpc WHERE NOT is_default AND ended_at = 0 UNION SELECT vpc_id FROM peering UNION SELECT peer_id FROM peering").Scan(ctx, &used); err != nil {
 		return err
 	}
 	outer, err := s.Fabric.PresentOuterPorts(ctx)

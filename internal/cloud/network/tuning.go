@@ -9,9 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -83,20 +81,24 @@ func (s *Service) undoEgress(ctx context.Context, c *eipTuning) error {
 	return s.undo(ctx, c, s.restoreEgress)
 }
 
-// checkTotal refuses a bandwidth that with all others of the segment goes beyond what the segment may have
-// (8007). The caller holds the segment's pool.
-func (s *Service) checkTotal(ctx context.Context, tx bun.Tx, e *EIP) error {
+// checkTotal refuses a bandwidth that with all others of the segment (public addresses, outer NICs and VIPs) goes beyond
+// what the segment may have (8007). It holds the segment's pool, so that nobody else adds to it meanwhile.
+func (s *Service) checkTotal(ctx context.Context, tx bun.Tx, segment, id string, mbps int) error {
+	if err := (&pool{table: "segment", id: segment}).lock(ctx, tx); err != nil {
+		return err
+	}
 	var limit int
-	if err := tx.NewSelect().TableExpr("segment").Column("bandwidth").Where("id = ?", e.SegmentID).Scan(ctx, &limit); err != nil || limit == 0 {
+	if err := tx.NewSelect().TableExpr("segment").Column("bandwidth").Where("id = ?", segment).Scan(ctx, &limit); err != nil || limit == 0 {
 		return err
 	}
 	var others int
-	if err := tx.NewSelect().Model((*EIP)(nil)).ColumnExpr("COALESCE(SUM(bandwidth), 0)").Where("segment_id = ? AND state <> ? AND id <> ?", e.SegmentID, Released, e.ID).
-		Scan(ctx, &others); err != nil {
+	if err := tx.NewRaw(`SELECT COALESCE(SUM(bandwidth), 0) FROM (SELECT id, bandwidth FROM eip WHERE segment_id = ?0 AND state <> ?2
+		UNION ALL SELECT id, bandwidth FROM nic WHERE segment_id = ?0 AND ended_at = 0
+		UNION ALL SELECT id, bandwidth FROM vip WHERE segment_id = ?0 AND ended_at = 0) AS held WHERE id <> ?1`, segment, id, Released).Scan(ctx, &others); err != nil {
 		return err
 	}
-	if others+e.Bandwidth > limit {
-		return retcode.BandwidthLimitReached.Errorf("the public addresses of the segment have %d of %d Mbps together, %d more are asked for", others, limit, e.Bandwidth)
+	if others+mbps > limit {
+		return retcode.BandwidthLimitReached.Errorf("the addresses of the segment have %d of %d Mbps together, %d more are asked for", others, limit, mbps)
 	}
 	return nil
 }
@@ -156,11 +158,10 @@ func (s *Service) beginBandwidth(ctx context.Context, tx bun.Tx, c *action.Call,
 		return "", nil
 	}
 	e.Bandwidth, e.Reason, e.ReasonCode = mbps, "", 0
-	if err := s.checkTotal(ctx, tx, e); err != nil {
+	if err := s.checkTotal(ctx, tx, e.SegmentID, e.ID, mbps); err != nil {
 		return "", err
 	}
-	price := ledger.Resize{ID: e.ID, Items: []catalog.Item{catalog.BandwidthItem(e.SegmentID, mbps)}, LastDay: true}
-	if err := s.Ledger.Change(ctx, tx, price); err != nil {
+	if err := s.resizeOuter(ctx, tx, e.ID, e.SegmentID, mbps); err != nil {
 		return "", err
 	}
 	if e.State == Free {

@@ -52,7 +52,7 @@ func (s *Service) Verify(ctx context.Context) ([]string, error) {
 			AND p.owner_id = CASE WHEN n.bind_id = '' THEN n.id ELSE n.bind_id END AND p.kept = (n.state IN ('Free', 'Unbounding') OR n.state = 'Updating' AND n.bind_id = ''))`},
 		{"VIP %s changes and nothing works on it", `SELECT v.id FROM vip AS v WHERE v.state IN ('Allocating', 'Updating', 'Deleting') AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = v.id)`},
 		{"VIP %s is without its port", `SELECT v.id FROM vip AS v WHERE v.ended_at = 0 AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.id = v.id AND p.owner_id = v.id)`},
-		{"carrier of VIP %s is not there", `SELECT c.vip_id FROM vip_carrier AS c WHERE NOT EXISTS (SELECT 1 FROM port AS p JOIN port AS v ON v.subnet_id = p.subnet_id WHERE p.id = c.port_id AND v.id = c.vip_id)`},
+		{"carrier of VIP %s is not there", `SELECT c.vip_id FROM vip_carrier AS c WHERE NOT EXISTS (SELECT 1 FROM port AS p JOIN port AS v ON v.subnet_id = p.subnet_id AND v.segment_id = p.segment_id WHERE p.id = c.port_id AND v.id = c.vip_id)`},
 		{"subnet %s is without its VPC", `SELECT n.id FROM subnet AS n WHERE n.ended_at = 0 AND NOT EXISTS (SELECT 1 FROM vpc AS v WHERE v.id = n.vpc_id AND v.ended_at = 0)`},
 		{"subnet %s is gone and has addresses in use", `SELECT n.id FROM subnet AS n WHERE n.ended_at > 0 AND n.used > 0`},
 		{"subnets of %s overlap", `SELECT a.vpc_id FROM subnet AS a JOIN subnet AS b ON a.vpc_id = b.vpc_id AND a.id < b.id AND a.cidr = b.cidr WHERE a.ended_at = 0 AND b.ended_at = 0`},

@@ -8,6 +8,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -27,7 +28,8 @@ const (
 // Failed is the state of a VIP that the network did not take.
 const Failed = "Failed"
 
-// vipRow is a virtual address; its port has the same id.
+// vipRow is a virtual address; its port has the same id. That of an outer one is in no network by itself: its carriers'
+// ports are told to the fabric with it.
 type vipRow struct {
 	bun.BaseModel `bun:"table:vip"`
 
@@ -44,6 +46,7 @@ type vipRow struct {
 	Bandwidth  int    `bun:"bandwidth"`
 	ChargeType string `bun:"charge_type"`
 	Quantity   int    `bun:"quantity"`
+	AutoRenew  bool   `bun:"auto_renew"`
 	CarriedBy  string `bun:"carried_by"`
 	State      string `bun:"state"`
 	Reason     string `bun:"reason"`
@@ -77,8 +80,9 @@ func vipByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*
 	return v, err
 }
 
-// carriers finds the ports that may announce a VIP, by the machines or NICs that the tenant names, and keeps them from
-// changing: 1004, 1005, 1006, 200, 202, 113 not in the VIP's subnet, 208 too many for the VIP, or VIPs for a port.
+// carriersOf finds the ports that may announce a VIP, by the machines or NICs that the tenant names, and keeps them from
+// changing: 1004, 1005, 1006, 200, 202, 113 not in the VIP's subnet or segment, 208 too many for the VIP, or VIPs for a
+// port.
 func (s *Service) carriersOf(ctx context.Context, tx bun.Tx, c *action.Call, v *vipRow, by string, ids []string) ([]carrierRow, error) {
 	ids = uniq(ids)
 	if len(ids) > maxCarriers {
@@ -117,8 +121,8 @@ func (s *Service) nicCarrier(ctx context.Context, tx bun.Tx, v *vipRow, id strin
 	if n.State != Bound {
 		return nil, retcode.InvalidResourceState.Errorf("%s is %s", n.ID, n.State)
 	}
-	if n.SubnetID != v.SubnetID {
-		return nil, retcode.InvalidParameter.Errorf("%s is not in %s", n.ID, v.SubnetID)
+	if n.SubnetID != v.SubnetID || n.SegmentID != v.SegmentID {
+		return nil, retcode.InvalidParameter.Errorf("%s is not in %s", n.ID, v.place())
 	}
 	return &Port{ID: n.ID}, nil
 }
@@ -133,12 +137,28 @@ func (s *Service) machineCarrier(ctx context.Context, tx bun.Tx, c *action.Call,
 		return nil, err
 	}
 	port := new(Port)
-	found, err := one(tx.NewSelect().Model(port).Where("owner_id = ? AND subnet_id = ? AND kept = ?", id, v.SubnetID, false).
+	found, err := one(tx.NewSelect().Model(port).Where("owner_id = ? AND subnet_id = ? AND segment_id = ? AND kept = ?", id, v.SubnetID, v.SegmentID, false).
 		OrderExpr("CASE WHEN id = ? THEN 0 ELSE 1 END, id", m.PortID).Limit(1).Scan(ctx))
 	if err == nil && !found {
-		err = retcode.InvalidParameter.Errorf("%s has no interface in %s", id, v.SubnetID)
+		err = retcode.InvalidParameter.Errorf("%s has no interface in %s", id, v.place())
 	}
 	return port, err
+}
+
+// place is the subnet or segment that a VIP is in.
+func (v *vipRow) place() string { return v.SubnetID + v.SegmentID }
+
+// told are the networks that hear of a VIP with some carriers: its VPC, or the carriers' ports on the segment.
+func (v *vipRow) told(carriers ...carrierRow) []string {
+	if v.Kind == LAN {
+		return []string{v.VPCID}
+	}
+	return uniq(column(carriers, func(r *carrierRow) string { return r.PortID }))
+}
+
+// carried reads who may announce a VIP.
+func carried(ctx context.Context, idb bun.IDB, vip string) ([]carrierRow, error) {
+	return database.Find[carrierRow](ctx, idb, "WHERE vip_id = ? ORDER BY port_id", vip)
 }
 
 // replaceCarriers writes who may announce a VIP.
@@ -188,8 +208,10 @@ func (s *Service) registerVIP() {
 			return s.KeepPort(ctx, tx, e.ID)
 		},
 		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
-			_, err := s.turn(ctx, tx, "vip", e.ID, Available, nil, Allocating)
-			return err
+			if _, err := s.turn(ctx, tx, "vip", e.ID, Available, nil, Allocating); err != nil {
+				return err
+			}
+			return s.Ledger.Capture(ctx, tx, e.ID)
 		},
 		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
 			return s.endVIP(ctx, tx, e.ID, cause)
@@ -210,7 +232,7 @@ func (s *Service) registerVIP() {
 				if port == "by" {
 					continue
 				}
-				if there, err := exists(ctx, tx, "SELECT 1 FROM port WHERE id = ?", port); err != nil {
+				if there, err := exists(ctx, tx, "SELECT 1 FROM port WHERE id = ? AND NOT kept", port); err != nil {
 					return err
 				} else if there {
 					rows = append(rows, carrierRow{VIPID: e.ID, PortID: port, ResourceID: resource})
@@ -241,10 +263,64 @@ func (s *Service) registerVIP() {
 			return err
 		},
 	})
+	s.limitVIP = s.registerEdit(editing{
+		name: "vip.bandwidth",
+		revert: func(ctx context.Context, tx bun.Tx, e *edit) error {
+			_, err := tx.NewRaw("UPDATE vip SET bandwidth = CAST(? AS BIGINT) WHERE id = ? AND state = ?", e.Was["bandwidth"], e.ID, Updating).Exec(ctx)
+			return err
+		},
+		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
+			if _, err := s.turn(ctx, tx, "vip", e.ID, Available, nil, Updating); err != nil {
+				return err
+			}
+			return s.Ledger.Capture(ctx, tx, e.ID)
+		},
+		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
+			if _, err := s.turn(ctx, tx, "vip", e.ID, Available, cause, Updating); err != nil {
+				return err
+			}
+			return s.Ledger.Void(ctx, tx, e.ID)
+		},
+	})
 	s.RegisterTarget(ofVIP, vipTarget{s})
 }
 
-// endVIP makes a tombstone of a VIP that is in no network any more.
+// beginCarriers gives a VIP other carriers and makes it Updating until vip.update settles: 202.
+func (s *Service) beginCarriers(ctx context.Context, tx bun.Tx, v *vipRow, by string, rows []carrierRow) (edit, error) {
+	before, err := carried(ctx, tx, v.ID)
+	if err != nil {
+		return edit{}, err
+	}
+	if ok, err := s.turn(ctx, tx, "vip", v.ID, Updating, nil, Available); err != nil {
+		return edit{}, err
+	} else if !ok {
+		return edit{}, retcode.InvalidResourceState.Errorf("%s is being changed", v.ID)
+	}
+	was := map[string]string{"by": v.CarriedBy}
+	for _, r := range before {
+		was[r.PortID] = r.ResourceID
+	}
+	if _, err := tx.NewRaw("UPDATE vip SET carried_by = ? WHERE id = ?", by, v.ID).Exec(ctx); err != nil {
+		return edit{}, err
+	}
+	return edit{ID: v.ID, VPCs: v.told(append(before, rows...)...), Was: was}, replaceCarriers(ctx, tx, v.ID, rows)
+}
+
+// beginRelease takes a VIP out of its network until vip.release settles: 202. The caller holds its port.
+func (s *Service) beginRelease(ctx context.Context, tx bun.Tx, v *vipRow) (edit, error) {
+	if ok, err := s.turn(ctx, tx, "vip", v.ID, Deleting, nil, Available, Failed); err != nil {
+		return edit{}, err
+	} else if !ok {
+		return edit{}, retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
+	}
+	rows, err := carried(ctx, tx, v.ID)
+	if err != nil {
+		return edit{}, err
+	}
+	return edit{ID: v.ID, VPCs: v.told(rows...)}, s.KeepPort(ctx, tx, v.ID)
+}
+
+// endVIP makes a tombstone of a VIP that is in no network any more; what it paid for and does not use is paid back.
 func (s *Service) endVIP(ctx context.Context, tx bun.Tx, id string, cause error) error {
 	if ok, err := s.turn(ctx, tx, "vip", id, Released, cause, Deleting); err != nil || !ok {
 		return err
@@ -259,7 +335,10 @@ func (s *Service) endVIP(ctx context.Context, tx bun.Tx, id string, cause error)
 	if err := tx.NewRaw("UPDATE vip SET ended_at = ? WHERE id = ? RETURNING *", s.Clock.Micros(), id).Scan(ctx, v); err != nil {
 		return err
 	}
-	return s.Catalog.Release(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.VIP: 1})
+	if err := s.Catalog.Release(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.VIP: 1}); err != nil {
+		return err
+	}
+	return s.Ledger.End(ctx, tx, id)
 }
 
 // vipTarget lets public addresses be bound to VIPs: they go where the address is.
@@ -270,6 +349,9 @@ func (t vipTarget) Resolve(ctx context.Context, tx bun.Tx, scope action.Scope, i
 	v, err := vipByID(ctx, tx, scope, id)
 	if err != nil {
 		return nil, err
+	}
+	if v.Kind == WAN {
+		return nil, retcode.InvalidNetworkType.Errorf("%s is an outer VIP, which is a public address itself", v.ID)
 	}
 	if v.State != Available && v.State != Updating {
 		return nil, retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
