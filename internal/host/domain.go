@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	libvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -36,13 +37,14 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 		if err != nil {
 			return nil, err
 		}
+		var leaving []string
 		if on, err := active(l, d.dom); err != nil {
 			return nil, err
 		} else if on {
 			if err := h.plugCompute(l, d, spec); err != nil {
 				return nil, err
 			}
-			if err := h.plugDisks(ctx, l, d, spec); err != nil {
+			if leaving, err = h.plugDisks(ctx, l, d, spec); err != nil {
 				return nil, err
 			}
 			if err := h.plugNICs(l, d, spec); err != nil {
@@ -56,9 +58,19 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 		if err != nil {
 			return nil, err
 		}
+		if state.State != pb.DomainState_DOMAIN_STATE_STOPPED {
+			state.Volumes = union(state.Volumes, leaving)
+		}
 		h.events.publish(state)
 		return state, nil
 	})
+}
+
+// union are the strings of two lists, in order, each once.
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // domain is a domain of ours with what we remember of it.

@@ -177,13 +177,25 @@ func luksSize(ctx context.Context, path string) (uint64, error) {
 	return info.Size, json.Unmarshal(out, &info)
 }
 
+// keyTries: to know how often a second of work on a key is, qemu-img measures its own use of the processor, and gives up
+// on a busy machine whose kernel counts that in ticks.
+const (
+	keyTries     = 10
+	keyUnmetered = "Unable to get accurate CPU usage"
+)
+
 // keyed adds a passphrase to the arguments of qemu-img: as an object whose text comes through a pipe.
-func keyed(ctx context.Context, secret []byte, command string, args ...string) error {
+func keyed(ctx context.Context, secret []byte, command string, args ...string) (err error) {
 	all := []string{command}
 	if secret != nil {
 		all = append(all, "--object", "secret,id=key,format=raw,file=/dev/fd/3")
 	}
-	_, err := runWith(ctx, secret, "qemu-img", append(all, args...)...)
+	all = append(all, args...)
+	for range keyTries {
+		if _, err = runWith(ctx, secret, "qemu-img", all...); err == nil || !strings.Contains(err.Error(), keyUnmetered) {
+			break
+		}
+	}
 	return err
 }
 

@@ -214,18 +214,15 @@ func volumeDisk(spec *pb.DomainDisk, at libvirtxml.DomainDisk, cache string) lib
 }
 
 // plugDisks makes a running guest have the volumes that its specification names, within their limits. One that is
-// taken away is gone once the guest lets go of it: Domain.volumes tells.
-func (h *Host) plugDisks(ctx context.Context, l *libvirt.Libvirt, d *domain, spec *pb.DomainSpec) error {
-	live, err := domainXML(l, d.dom, 0)
-	if err != nil {
-		return virtError(err)
-	}
-	if live.Devices == nil {
-		return nil
+// taken away is gone once the guest lets go of it and QEMU closed it: until then it is among those that are leaving.
+func (h *Host) plugDisks(ctx context.Context, l *libvirt.Libvirt, d *domain, spec *pb.DomainSpec) (leaving []string, err error) {
+	live, err := h.closeLeft(ctx, l, d.dom)
+	if err != nil || live.Devices == nil {
+		return nil, err
 	}
 	wanted, err := h.domainDisks(ctx, l, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	have := map[string]libvirtxml.DomainDisk{}
 	for _, x := range live.Devices.Disks {
@@ -238,20 +235,21 @@ func (h *Host) plugDisks(ctx context.Context, l *libvirt.Libvirt, d *domain, spe
 		delete(have, sourceOf(w))
 		if there {
 			if err := tune(l, d.dom, x, spec.Disks[i].Limits); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
 		w.Boot = nil // the order stays as the guest was started
 		text, err := w.Marshal()
 		if err != nil {
-			return fmt.Errorf("host: %w", err)
+			return nil, fmt.Errorf("host: %w", err)
 		}
 		if err := l.DomainAttachDeviceFlags(d.dom, text, uint32(libvirt.DomainAffectLive)); err != nil {
-			return virtError(err)
+			return nil, virtError(err)
 		}
 	}
 	for _, x := range have {
+		leaving = append(leaving, h.volumeOf(x)...)
 		if x.Alias == nil {
 			continue
 		}
@@ -260,7 +258,7 @@ func (h *Host) plugDisks(ctx context.Context, l *libvirt.Libvirt, d *domain, spe
 			h.log.Debug("the guest was asked to let go of a disk", "domain", d.dom.Name, "disk", x.Target.Dev, "error", err)
 		}
 	}
-	return nil
+	return leaving, nil
 }
 
 // tune makes a live disk keep other limits.
@@ -298,12 +296,18 @@ func (h *Host) openVolumes(x *libvirtxml.Domain) []string {
 		return nil
 	}
 	for _, d := range x.Devices.Disks {
-		name := filepath.Base(sourceOf(d))
-		id := strings.TrimSuffix(strings.TrimSuffix(name, qcow2Suffix), rawSuffix)
-		if d.Device == "disk" && d.Target != nil && d.Target.Dev != seedTarget && validID.MatchString(id) {
-			ids = append(ids, id)
-		}
+		ids = append(ids, h.volumeOf(d)...)
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// volumeOf is the volume that a disk of a definition is; none: it is something else.
+func (h *Host) volumeOf(d libvirtxml.DomainDisk) []string {
+	name := filepath.Base(sourceOf(d))
+	id := strings.TrimSuffix(strings.TrimSuffix(name, qcow2Suffix), rawSuffix)
+	if d.Device == "disk" && d.Target != nil && d.Target.Dev != seedTarget && validID.MatchString(id) {
+		return []string{id}
+	}
+	return nil
 }
