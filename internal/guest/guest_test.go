@@ -84,7 +84,8 @@ func TestTinyBoots(t *testing.T) {
 	}
 	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 
-	config := fmt.Sprintf("#cloud-config\nusers:\n  - name: root\n    lock_passwd: false\n    hashed_passwd: '%s'\n    ssh_authorized_keys:\n      - %s\n", hashedPassword, authorized)
+	const data = "fs_setup:\n    - label: data\n      filesystem: ext4\n      device: /dev/disk/by-id/virtio-disk-abc123\n      overwrite: false\n"
+	config := fmt.Sprintf("#cloud-config\n"+data+"users:\n  - name: root\n    lock_passwd: false\n    hashed_passwd: '%s'\n    ssh_authorized_keys:\n      - %s\n", hashedPassword, authorized)
 	script := "#!/bin/sh\necho ran >>/state/user-script\n"
 	userData := "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=====b=\"\r\n\r\n" +
 		"--=====b=\r\nContent-Type: text/cloud-config\r\n\r\n" + config + "\r\n" +
@@ -115,11 +116,18 @@ func TestTinyBoots(t *testing.T) {
 		t.Errorf("modes of the password files: %q", got)
 	}
 
+	if got := vm.ssh(t, ssh.PublicKeys(signer), "cut -d' ' -f2,3 /proc/mounts | grep data; echo kept >/data/file"); got != "/data ext4\n" {
+		t.Errorf("the data disk: %q", got)
+	}
+
 	// Reboot by the agent, with a seed that no longer holds the password: it still opens.
-	vm.seed(t, "instance-id: vm-abc123\nlocal-hostname: web-1\n", "#cloud-config\n{}\n")
+	vm.seed(t, "instance-id: vm-abc123\nlocal-hostname: web-1\n", "#cloud-config\n"+data)
 	vm.agent(t, "guest-shutdown", map[string]any{"mode": "reboot"})
 	vm.waitPage(t, "boots=2\n")
 	vm.waitSSH(t)
+	if got := vm.ssh(t, ssh.Password(password), "cat /data/file"); got != "kept\n" {
+		t.Errorf("after a reboot, the file on the data disk: %q", got)
+	}
 	if got := vm.ssh(t, ssh.Password(password), "cat /state/user-script"); got != "ran\n" {
 		t.Errorf("after a reboot, the tenant's script: %q, want it to have run once", got)
 	}
@@ -157,10 +165,14 @@ func boot(t *testing.T, image, metaData, userData string) *machine {
 	if _, err := run(context.Background(), vm.dir, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image, "disk.qcow2"); err != nil {
 		t.Fatal(err)
 	}
+	if err := truncated(filepath.Join(vm.dir, "data.raw"), 1<<30); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("qemu-system-x86_64", "-M", "q35", "-nodefaults", "-accel", "tcg,tb-size=32", "-m", "128", "-display", "none",
 		"-serial", "file:serial.log", "-qmp", "unix:qmp.sock,server=on,wait=off",
 		"-drive", "if=none,id=d,file=disk.qcow2,format=qcow2", "-device", "virtio-blk-pci,drive=d,bootindex=1",
 		"-drive", "if=none,id=s,file=seed.iso,format=raw,readonly=on,file.locking=off", "-device", "virtio-blk-pci,drive=s",
+		"-drive", "if=none,id=e,file=data.raw,format=raw", "-device", "virtio-blk-pci,drive=e,serial=disk-abc123",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=a,path=agent.sock,server=on,wait=off",
 		"-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0",
 		"-netdev", fmt.Sprintf("user,id=n,restrict=on,hostfwd=tcp:%s-:80,hostfwd=tcp:%s-:22", vm.web, vm.shl),

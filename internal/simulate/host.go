@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/lingyun-cloud/lingyun/internal/host"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 )
@@ -303,6 +304,9 @@ func (h *Host) RemoveImage(ctx context.Context, req *pb.RemoveImageRequest) (*pb
 // EnsureDomain implements hostlink.Host. A guest of a simulated host boots and shuts down at once.
 func (h *Host) EnsureDomain(ctx context.Context, req *pb.EnsureDomainRequest) (*pb.Domain, error) {
 	if err := h.cloud.enter(ctx, h, "EnsureDomain"); err != nil {
+		return nil, err
+	}
+	if err := host.CheckDomain(req.Spec); err != nil {
 		return nil, err
 	}
 	h.mu.Lock()

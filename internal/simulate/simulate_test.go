@@ -56,8 +56,10 @@ func domainRequest(id, volume string, gen uint64, memory uint64, power pb.Power)
 	return &pb.EnsureDomainRequest{
 		Fence: &pb.Fence{Epoch: 1, Generation: gen},
 		Spec: &pb.DomainSpec{
-			Id: id, MemoryMib: memory, Power: power, Disks: []*pb.DomainDisk{{VolumeId: volume}},
-			Nics: []*pb.DomainNIC{{PortUuid: "port-of-" + id}}, Seed: &pb.Seed{HashedPassword: "$6$hash"},
+			Id: id, Uuid: "0d6f4a52-8c1e-4b57-9a34-6f1d2e3c4b5a", Cpus: 1, MemoryMib: memory, Power: power,
+			Disks: []*pb.DomainDisk{{VolumeId: volume, Target: "vda"}},
+			Nics:  []*pb.DomainNIC{{PortUuid: "5f2d4c6e-3b1a-4f7e-9c55-0a1b2c3d4e5f", Mac: "52:54:00:12:34:56"}},
+			Seed:  &pb.Seed{InstanceId: id, Hostname: "guest", HashedPassword: "$6$saltsaltsalt$" + strings.Repeat("a", 86)},
 		},
 	}
 }
@@ -230,7 +232,7 @@ func TestStateSurvivesAKilledController(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bytes.Contains(raw, []byte("$6$hash")) {
+	if bytes.Contains(raw, []byte("$6$")) {
 		t.Error("a password's hash is in the file")
 	}
 }
@@ -277,7 +279,7 @@ func TestControl(t *testing.T) {
 	}
 	h := link(t, c, 1)
 	ctx := context.Background()
-	v := &pb.EnsureVolumeRequest{Fence: &pb.Fence{Epoch: 1}, Spec: &pb.VolumeSpec{Id: "disk-a", SizeBytes: 1}}
+	v := &pb.EnsureVolumeRequest{Fence: &pb.Fence{Epoch: 1}, Spec: &pb.VolumeSpec{Id: "disk-a", SizeBytes: 512}}
 	if _, err := h.EnsureVolume(ctx, v); err == nil {
 		t.Error("the call that was to fail did not")
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/lingyun-cloud/lingyun/internal/host"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 )
@@ -40,6 +41,9 @@ func (h *Host) describeVolume(id string) *pb.Volume {
 // EnsureVolume implements hostlink.Host.
 func (h *Host) EnsureVolume(ctx context.Context, req *pb.EnsureVolumeRequest) (*pb.Volume, error) {
 	if err := h.cloud.enter(ctx, h, "EnsureVolume"); err != nil {
+		return nil, err
+	}
+	if err := host.CheckVolume(req.Spec); err != nil {
 		return nil, err
 	}
 	h.mu.Lock()

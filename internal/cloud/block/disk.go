@@ -59,6 +59,9 @@ func (s *Service) Encrypt(d *Disk, passphrase string) {
 	}
 }
 
+// Device is the path of a disk in every guest, whatever others it has: its id is its serial number.
+func (d *Disk) Device() string { return "/dev/disk/by-id/virtio-" + d.ID }
+
 // passphrase opens a disk's secret; nil: it is not encrypted.
 func (s *Service) passphrase(d *Disk) ([]byte, error) {
 	if d.Secret == "" {

@@ -252,7 +252,7 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 		sd.UserData = s.Secret.Seal([]byte(p.userData), seedContext(v.ID, "user_data"))
 	}
 	if q.MountDataDisk {
-		sd.MountData = disks[1].Target
+		sd.MountData = disks[1].Device()
 	}
 	if _, err := tx.NewInsert().Model(sd).Exec(ctx); err != nil {
 		return "", "", err
