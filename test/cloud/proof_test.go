@@ -33,6 +33,8 @@ func TestCloud(t *testing.T) {
 	t.Logf("a: page after %.1f s of its EIP", a.page(t, a.eips[0].ip, 2*time.Minute).Seconds())
 	b.page(t, b.eips[0].ip, 2*time.Minute)
 
+	t.Run("disks of a new machine", func(t *testing.T) { machineDisks(t, c, c.hostsDisks(t), b) })
+
 	// The third has no EIP and lives in another subnet; the fourth is another tenant's, with a
 	// group that opens port 80 only, and tells on its page whom it reaches.
 	var group struct{ SGID string }
@@ -46,6 +48,7 @@ func TestCloud(t *testing.T) {
 	other.address(t)
 	other.page(t, other.eips[0].ip, 2*time.Minute)
 
+	t.Run("disks", func(t *testing.T) { disks(t, c, c.hostsDisks(t), a, inner, b) })
 	t.Run("address by DHCP", func(t *testing.T) {
 		for _, m := range []*machine{a, b, inner} {
 			out := m.must(t, "ip -o -4 addr show dev eth0; ip route")
