@@ -13,7 +13,7 @@ func (c *Controller) policy(ctx context.Context) identity.Policy {
 	return identity.Policy{FreezeAfterFailures: k.FreezeAfterFailures(ctx), Lock: k.LoginLock(ctx), PasswordLifetime: k.PasswordLifetime(ctx),
 		ForceExpired: k.ForcePasswordChange(ctx), ForceWeak: k.ForceWeakPasswordChange(ctx), Concurrent: k.ConcurrentLogin(ctx),
 		IdleTimeout: k.IdleLogout(ctx), MinLength: k.PasswordMinLength(ctx), Classes: k.PasswordClasses(ctx),
-		SelfRegistration: k.SelfRegistration(ctx), MailedCodes: k.MailedCodes(ctx), MailFactor: k.MailFactor(ctx)}
+		SelfRegistration: k.SelfRegistration(ctx), MailedCodes: k.MailedCodes(ctx), MailFactor: k.MailFactor(ctx), Language: k.Language(ctx)}
 }
 
 // mailSettings are what the configuration says of the mail server.

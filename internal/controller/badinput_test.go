@@ -146,7 +146,7 @@ func rightValues(t *testing.T, c *controllertest.Client) func(p action.Parameter
 		"ResourceType": "VM", "Rule": "TCP|81|0.0.0.0/0|ACCEPT|LOW|1", "Rules": "TCP|82|0.0.0.0/0|ACCEPT|LOW|1",
 		"BeginTime": time.Now().Add(-time.Hour).Unix(), "EndTime": time.Now().Add(time.Hour).Unix(), "FileName": "nothing.qcow2", "HostID": "host-sim00000000001", "WANSGID": first("DescribeSecurityGroup", "SGID"),
 		"ProductID": "CPU", "SetType": "ComputeSetA", "PriceRuleInfo": `{"Price":1}`, "Discount": 100, "CompanyID": c.Company,
-		"Network": "10.7.0.0/16", "EnableGateway": true, "RouteID": "route-none", "RouteIDs": "route-none", "Destination": "10.50.0.0/16", "NextHopType": "Custom", "NextHop": "10.0.0.9",
+		"Network": "172.16.0.0/16", "EnableGateway": true, "RouteID": "route-none", "RouteIDs": "route-none", "Destination": "10.50.0.0/16", "NextHopType": "Custom", "NextHop": "10.0.0.9",
 		"PeerType": "VPC", "PeerID": "vpc-none", "NICID": "nic-none", "MAC": "02:00:00:00:00:01", "VIPID": "vip-none", "VIPType": "LAN",
 	}
 	create := controllertest.P{}

@@ -281,7 +281,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Catalog.OnNodes(c.Fleet.LicenceNodes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
 		Fleet: c.Fleet, Permit: c.Permit, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers,
-		InnerMbps: c.Catalog.Config.InnerBandwidth})
+		InnerMbps: c.Catalog.Config.InnerBandwidth, VPCNetworks: c.Catalog.Config.VPCNetwork})
 	c.Permit.Register(c.Network.PermitKinds()...)
 	c.Block = block.New(block.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
 		Catalog: c.Catalog, Fleet: c.Fleet, Ledger: c.Ledger})

@@ -13,7 +13,7 @@ func (s *Service) configActions() []action.Action {
 		action.Define(action.Spec{Name: "GetConfig", Module: "config", Region: action.RegionNone, Summary: "Return one global configuration item."}, s.getConfig),
 		action.Define(action.Spec{Name: "ListGlobalConfigs", Module: "config", Region: action.RegionNone, Admin: true,
 			Summary: "List global configuration items of a type."}, s.listGlobalConfigs),
-		action.Define(action.Spec{Name: "UpdateConfig", Module: "config", Region: action.RegionNone, Admin: true, Mutates: true,
+		action.Define(action.Spec{Name: "UpdateConfig", Module: "config", Region: action.RegionNone, Admin: true, System: true, Mutates: true,
 			Summary: "Change a global configuration item."}, s.updateConfig),
 		action.Define(action.Spec{Name: "GetRegionConfig", Module: "config", Extension: true,
 			Summary: "Return one configuration item of a region."}, s.getRegionConfig),

@@ -17,13 +17,13 @@ import (
 
 func (s *Service) licenceActions() []action.Action {
 	return []action.Action{
-		action.Define(action.Spec{Name: "AddRegion", Module: "config", Region: action.RegionNone, Admin: true, Mutates: true,
+		action.Define(action.Spec{Name: "AddRegion", Module: "config", Region: action.RegionNone, Admin: true, System: true, Mutates: true,
 			Summary: "Take a region under management."}, s.addRegion),
 		action.Define(action.Spec{Name: "UpdateRegion", Module: "config", Admin: true, Mutates: true,
 			Summary: "Change name, city and address of a region."}, s.updateRegion),
 		action.Define(action.Spec{Name: "CollectLicenseInfo", Module: "license", Region: action.RegionNone, Admin: true, Extension: true,
 			Summary: "Return the bundle that a licence is issued for."}, s.collectLicence),
-		action.Define(action.Spec{Name: "UploadLicense", Module: "license", Region: action.RegionNone, Admin: true, Mutates: true, Extension: true,
+		action.Define(action.Spec{Name: "UploadLicense", Module: "license", Region: action.RegionNone, Admin: true, System: true, Mutates: true, Extension: true,
 			Summary: "Install a licence and activate its regions."}, s.uploadLicence),
 		action.Define(action.Spec{Name: "DescribeLicense", Module: "license", Region: action.RegionNone, Admin: true, Extension: true,
 			Summary: "List licence items."}, s.describeLicence),
@@ -222,20 +222,15 @@ func (s *Service) describeLicence(ctx context.Context, _ *action.Call, q *descri
 		if err != nil {
 			return nil, err
 		}
-		var f LicenceFile
-		if row.File != "" {
-			if err := json.Unmarshal([]byte(row.File), &f); err != nil {
-				return nil, err
-			}
-		}
+		licence := row.licence()
 		nodes, err := s.nodesOf(ctx, []string{r})
 		if err != nil {
 			return nil, err
 		}
-		item := licenceItem{LicenseID: f.Licence.ID, ProductName: "Lingyun", Description: "Standard edition", LicenseType: "Base", State: state, RegionID: r,
-			BeginTime: f.Licence.Begin, EndTime: f.Licence.End, Details: []licenceDetail{{"Node", "pcs", int64(f.Licence.Nodes), int64(len(nodes))}}}
+		item := licenceItem{LicenseID: licence.ID, ProductName: "Lingyun", Description: "Standard edition", LicenseType: "Base", State: state, RegionID: r,
+			BeginTime: licence.Begin, EndTime: licence.End, Details: []licenceDetail{{"Node", "pcs", int64(licence.Nodes), int64(len(nodes))}}}
 		all = append(all, item)
-		for _, feature := range f.Licence.Features {
+		for _, feature := range licence.Features {
 			item.ProductName, item.Description, item.LicenseType, item.Details = feature, feature, "Extension", []licenceDetail{}
 			all = append(all, item)
 		}
@@ -283,12 +278,7 @@ func (s *Service) describeLicenceNode(ctx context.Context, _ *action.Call, q *de
 		if err != nil {
 			return nil, err
 		}
-		var f LicenceFile
-		if row.File != "" {
-			if err := json.Unmarshal([]byte(row.File), &f); err != nil {
-				return nil, err
-			}
-		}
+		licence := row.licence()
 		nodes, err := s.nodesOf(ctx, []string{r})
 		if err != nil {
 			return nil, err
@@ -296,7 +286,7 @@ func (s *Service) describeLicenceNode(ctx context.Context, _ *action.Call, q *de
 		for i, n := range nodes {
 			node := licenceNode{NodeID: n.ID, Name: n.Name, NodeIP: n.Address, SerialNumber: n.ID, Roles: []string{"compute", "storage"}, LicenseState: state,
 				CPU: n.CPUs, Memory: n.MemoryMiB, Arch: n.Arch}
-			if f.Licence.Nodes > 0 && i >= f.Licence.Nodes {
+			if licence.Nodes > 0 && i >= licence.Nodes {
 				node.LicenseState = unlicensed
 			}
 			all = append(all, node)

@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -238,6 +239,17 @@ func TestSwitchesAreFelt(t *testing.T) {
 	c.Demo.Refuse(t, retcode.DeletionProtected, "ReleaseEIP", P{"EIPID": id})
 	c.Admin.Must(t, "ReleaseEIP", P{"EIPID": id, "CompanyID": c.Demo.Company}) // administrators may
 	c.Admin.Must(t, "UpdateRegionConfig", P{"ConfigKey": "DeletionAllowed"})
+
+	// The language of an account that names none.
+	c.Admin.Must(t, "UpdateConfig", P{"ConfigKey": "Language", "ConfigValue": "en"})
+	for name, language := range map[string]string{"english": "", "chinese": "zh"} {
+		id := c.Demo.Must(t, "CreateSubMember", P{"MemberName": name, "MemberEmail": name + "@example.com", "Password": "Secret-123456", "Language": language}).Int("MemberID")
+		for _, i := range c.Demo.Must(t, "DescribeMember", nil).Infos() {
+			if want := cmp.Or(language, "en"); i.Int("MemberID") == id && i.String("Language") != want {
+				t.Errorf("mails to %s: %v", name, i)
+			}
+		}
+	}
 
 	// Prices.
 	quote := func() catalog.Money {

@@ -24,10 +24,15 @@ func begins(name string, words ...string) bool {
 
 // Permit is the catalogue's part of the permission check, for every product alike: DeletionProtected (209) for tenants'
 // deletions while the configuration forbids them, RegionNotActivated (400) and RegionActivationExpired (404) for what makes or enlarges
-// something in a region without a licence.
+// something in a region without a licence, and 400 for what its licence does not include.
 func (s *Service) Permit(ctx context.Context, c *action.Call, spec action.Spec) error {
 	if grows(spec) && c.Region != "" {
 		if err := s.activated(ctx, c.Region); err != nil {
+			return err
+		}
+	}
+	if f := featureOfAction(spec); f != "" && c.Region != "" {
+		if err := s.included(ctx, c.Region, f); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -144,6 +145,13 @@ type licenceRow struct {
 	UpdatedAt int64  `bun:"updated_at"`
 }
 
+// licence that a region works under, which was checked when it was installed.
+func (r *licenceRow) licence() Licence {
+	var f LicenceFile
+	_ = json.Unmarshal([]byte(r.File), &f) // none: the zero one
+	return f.Licence
+}
+
 // check reads an uploaded licence and refuses what does not fit this installation: 4 no licence, 402 signed by another
 // key or for another installation, 401 over, 549 another authorization code.
 func (s *Service) checkLicence(ctx context.Context, encoded, code string) (*LicenceFile, error) {
@@ -187,6 +195,89 @@ func grows(spec action.Spec) bool {
 		slices.Contains([]string{"ModifyEIPBandwidth", "UpdateVIPBandwidth", "UpdateNICIPBandwidth"}, spec.Name))
 }
 
+// features are what a licence may name beyond the basic services: the actions that make or enlarge something of it, and
+// what is counted of it.
+var features = []struct {
+	name    string
+	module  string // all that grows there
+	actions []string
+	factor  Factor
+}{
+	{name: "GPU", factor: GPU},
+	{name: "AutoScaling", module: "autoscaling", factor: ScalingGroup},
+	{name: "AdvancedNetwork", module: "direct_connect"},
+	{name: "CommercialStorage", actions: []string{"CreateExternalStorageSet", "AllocateExternalStorageSetDisk"}},
+	{name: "USB", actions: []string{"AllocateUSB", "AttachUSB"}},
+	{name: "ObjectStore", factor: ObjectStore},
+	{name: "FileStore", factor: FileStore},
+	{name: "MySQL", factor: MySQL},
+	{name: "Redis", factor: Redis},
+}
+
+// featureOfAction is what a region's licence must include for an action; empty: nothing special.
+func featureOfAction(spec action.Spec) string {
+	for _, f := range features {
+		if f.module != "" && f.module == spec.Module && grows(spec) || slices.Contains(f.actions, spec.Name) {
+			return f.name
+		}
+	}
+	return ""
+}
+
+// included refuses a feature that the licence of a region does not name (400). One that names none has all; where there
+// is no licence or it is over, that is the answer.
+func (s *Service) included(ctx context.Context, region, feature string) error {
+	if err := s.activated(ctx, region); err != nil {
+		return err
+	}
+	_, row, err := s.licenceState(ctx, region)
+	if err != nil {
+		return err
+	}
+	if has := row.licence().Features; len(has) > 0 && !slices.ContainsFunc(has, func(h string) bool { return strings.EqualFold(h, feature) }) {
+		return retcode.RegionNotActivated.Errorf("the licence of region %s does not include %s", region, feature)
+	}
+	return nil
+}
+
+// countable refuses what is counted as a feature that the licence does not name.
+func (s *Service) countable(ctx context.Context, region string, a Amounts) error {
+	for _, f := range features {
+		if f.factor != "" && a[f.factor] > 0 {
+			if err := s.included(ctx, region, f.name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// AdmitNode refuses a further host in a region without a licence (400), whose licence is over (404) or counts no more
+// hosts (402). In a transaction it keeps others from joining there until its end.
+func (s *Service) AdmitNode(ctx context.Context, db bun.IDB, region string) error {
+	if err := s.activated(ctx, region); err != nil {
+		return err
+	}
+	if database.InTransaction(ctx) {
+		if _, err := db.NewRaw(`UPDATE licence SET updated_at = updated_at WHERE region = ?`, region).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	rows, err := database.Find[licenceRow](ctx, db, "WHERE region = ?", region)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	most := rows[0].licence().Nodes
+	var there int
+	if err := db.NewRaw(`SELECT COUNT(*) FROM host WHERE region = ?`, region).Scan(ctx, &there); err != nil {
+		return err
+	}
+	if most > 0 && there >= most {
+		return retcode.RegionActivationFailed.Errorf("licence %s counts %d hosts, and %d are there", rows[0].ID, most, there)
+	}
+	return nil
+}
+
 // States of a region's licence.
 const (
 	licensed   = "LICENSED"
@@ -194,11 +285,11 @@ const (
 	over       = "EXPIRED"
 )
 
-// licences reads the licences of all regions, at most a second old.
+// licences reads the licences of all regions, at most a second old; inside a transaction, as the gate saw them.
 func (s *Service) licences(ctx context.Context) (map[string]licenceRow, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.licensed != nil && time.Since(s.licensedAt) < configFresh {
+	if s.licensed != nil && (time.Since(s.licensedAt) < configFresh || database.InTransaction(ctx)) {
 		return s.licensed, nil
 	}
 	rows, err := database.Find[licenceRow](ctx, s.DB.Reader(), "")

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/uptrace/bun"
+
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -113,6 +117,32 @@ func TestLicence(t *testing.T) {
 		if count["LICENSED"] != 2 || count["UNLICENSED"] != 1 {
 			t.Errorf("nodes: %v", count)
 		}
+		c.Admin.Refuse(t, retcode.RegionActivationFailed, "CreateHostJoinToken", nil)
+		// Of what goes beyond the basic services it has GPUs alone.
+		included := func(gpu, scaling retcode.Code) {
+			t.Helper()
+			err := db.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error {
+				return c.Catalog.Reserve(ctx, tx, c.Demo.Company, "cn", catalog.Amounts{catalog.GPU: 1})
+			})
+			if retcode.Of(err) != gpu {
+				t.Errorf("GPUs: %v", err)
+			}
+			call := &action.Call{Region: "cn", Caller: action.Caller{Company: c.Demo.Company}}
+			if err := c.Catalog.Permit(t.Context(), call, action.Spec{Name: "CreateASGroup", Module: "autoscaling", Mutates: true}); retcode.Of(err) != scaling {
+				t.Errorf("scaling groups: %v", err)
+			}
+			if err := c.Catalog.Permit(t.Context(), call, action.Spec{Name: "DeleteASGroup", Module: "autoscaling", Mutates: true}); err != nil {
+				t.Errorf("what is there cannot be given back: %v", err)
+			}
+		}
+		included(retcode.OK, retcode.RegionNotActivated)
+		c.Admin.Must(t, "UploadLicense", upload(func(l *catalog.Licence) { l.Features, l.Nodes = []string{"AutoScaling"}, 3 }))
+		included(retcode.RegionNotActivated, retcode.OK)
+		c.Admin.Refuse(t, retcode.RegionActivationFailed, "CreateHostJoinToken", nil)
+		c.Admin.Must(t, "UploadLicense", upload(func(l *catalog.Licence) { l.Features, l.Nodes = nil, 4 }))
+		included(retcode.OK, retcode.OK)
+		c.Admin.Refuse(t, retcode.InvalidResourceState, "CreateHostJoinToken", nil) // licensed; only, simulated hosts do not join
+		c.Admin.Must(t, "UploadLicense", P{"FileBytes": text})
 
 		// A second region comes with its licence and is not activated for anything else.
 		moon := func(region, token string) P {
@@ -143,6 +173,7 @@ func TestLicence(t *testing.T) {
 		for _, name := range []string{"AllocateEIP", "CreateVMInstance", "CreateVPC", "CreateSecurityGroup"} {
 			c.Demo.Refuse(t, retcode.RegionActivationExpired, name, eip)
 		}
+		c.Admin.Refuse(t, retcode.RegionActivationExpired, "CreateHostJoinToken", nil)
 		c.Demo.Must(t, "DescribeEIP", P{"EIPIDs": []string{id}})
 		if c.Admin.Must(t, "DescribeLicenseNode", nil).Infos()[0].String("LicenseState") != "EXPIRED" {
 			t.Error("nodes of a licence that is over")
@@ -153,6 +184,7 @@ func TestLicence(t *testing.T) {
 		}
 		controllertest.Eventually(t, 5*time.Second, "the region is not activated", func() bool { return state("cn") == "UNLICENSED" })
 		c.Demo.Refuse(t, retcode.RegionNotActivated, "AllocateEIP", eip)
+		c.Admin.Refuse(t, retcode.RegionNotActivated, "CreateHostJoinToken", nil)
 		c.Demo.Must(t, "DescribeEIP", nil)
 		c.Admin.Must(t, "UploadLicense", P{"FileBytes": both})
 		if state("cn") != "LICENSED" {

@@ -143,12 +143,16 @@ func (s *Service) openQuotas(ctx context.Context, tx bun.Tx) error {
 }
 
 // Reserve takes from the tenant's quotas in the caller's transaction, all or nothing; QuotaExceeded
-// (17005) names the factor, what is allowed and what is used. After an error the transaction must be
+// (17005) names the factor, what is allowed and what is used; RegionNotActivated (400) is for what the region's licence
+// does not include. After an error the transaction must be
 // rolled back. While the configuration does not enforce quotas they are counted only.
 func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region string, a Amounts) error {
 	factors, wanted, args := a.statement(1)
 	if len(factors) == 0 {
 		return nil
+	}
+	if err := s.countable(ctx, region, a); err != nil {
+		return err
 	}
 	if !s.Config.QuotaEnforced(ctx, region) {
 		return s.Release(ctx, tx, company, region, a.negative())

@@ -56,6 +56,9 @@ func (s *Service) createToken(ctx context.Context, c *action.Call, q *createToke
 	if q.Name != "" && !hostName.MatchString(q.Name) {
 		return nil, retcode.InvalidParameter.Errorf("Name is a host name of 1 to 63 letters, digits, dots and hyphens")
 	}
+	if err := s.Catalog.AdmitNode(ctx, s.DB.Reader(), c.Region); err != nil {
+		return nil, err
+	}
 	if s.Authority == nil {
 		return nil, retcode.InvalidResourceState.Errorf("a simulated cloud takes no host in")
 	}
@@ -176,6 +179,12 @@ func (s *Service) join(r *http.Request) (*hostlink.JoinResponse, error) {
 			return errors.Join(err, &refused{http.StatusForbidden, "the token was used already"})
 		}
 		if old.ID == "" {
+			if err := s.Catalog.AdmitNode(ctx, tx, row.Region); err != nil {
+				if no, ok := errors.AsType[*retcode.Error](err); ok {
+					return &refused{http.StatusForbidden, no.Detail()}
+				}
+				return err
+			}
 			_, err = tx.NewInsert().Model(&hostRow{ID: id, Region: row.Region, Name: q.Name, ComputeSet: row.ComputeSet, StorageSet: firstStorageSet,
 				Address: q.Address, Serial: serial, CreatedAt: now, UpdatedAt: now}).Exec(ctx)
 			return err

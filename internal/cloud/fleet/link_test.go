@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +25,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/pki"
+	"github.com/lingyun-cloud/lingyun/internal/secret"
 )
 
 // stub is a host that notes what it is asked.
@@ -107,7 +109,15 @@ func open(t *testing.T, db *database.DB, seeds ...HostSeed) (*Service, map[strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Deps{DB: db, Clock: c, Catalog: catalog.New(catalog.Deps{DB: db, Clock: c}), Epoch: func() uint64 { return 7 }, Images: t.TempDir(),
+	key, err := secret.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	offers := catalog.New(catalog.Deps{DB: db, Clock: c, Secret: key})
+	if err := offers.Bootstrap(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	s := New(Deps{DB: db, Clock: c, Catalog: offers, Epoch: func() uint64 { return 7 }, Images: t.TempDir(),
 		Authority: authority, Revoked: &pki.Revoked{}, Southbound: "ssl:192.0.2.1:6642", JoinURL: "https://192.0.2.1:8443",
 		Dial: func(id, _ string) (hostlink.Host, error) {
 			mu.Lock()
@@ -347,6 +357,40 @@ func TestJoin(t *testing.T) {
 		}
 		if h, _ := s.HostInfo(first.HostID); h.Address != "192.0.2.8:8444" {
 			t.Errorf("its address stayed %s", h.Address)
+		}
+		// A licence for one host more: of four that come at the same time, one is in.
+		issuer, system, err := catalog.LicenceIssuer(t.Context(), s.Catalog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := catalog.SignLicence(catalog.Licence{ID: "licence-3", System: system, Regions: []string{"cn"}, Nodes: len(s.Hosts()) + 1}, issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Writer().Exec(`UPDATE licence SET file = '` + string(text) + `'`); err != nil {
+			t.Fatal(err)
+		}
+		in = 0
+		for i := range statuses {
+			q := request(token(t, s, "", time.Hour))
+			q.Name = fmt.Sprintf("crowd-%d", i)
+			group.Go(func() { statuses[i], _, _ = join(t, s, q) })
+		}
+		group.Wait()
+		for _, status := range statuses {
+			if status == 200 {
+				in++
+			}
+		}
+		if in != 1 || len(s.Hosts()) != file.Licence.Nodes {
+			t.Errorf("a licence of %d hosts: %v, %d are there", file.Licence.Nodes, statuses, len(s.Hosts()))
+		}
+		if status, _, _ := join(t, s, request(token(t, s, "new", time.Hour))); status != 200 {
+			t.Errorf("a host that is there already joins again with %d", status)
 		}
 		w := httptest.NewRecorder()
 		s.ServeJoin(w, httptest.NewRequest(http.MethodGet, hostlink.JoinPath, nil))

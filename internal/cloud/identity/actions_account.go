@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -285,7 +286,7 @@ func (s *Service) createSubMember(ctx context.Context, c *action.Call, q *create
 	if err != nil {
 		return nil, err
 	}
-	a := account{Company: company, Name: name, Email: email, Kind: sub, State: InUse, Phone: q.Phone, Language: language(q.Language),
+	a := account{Company: company, Name: name, Email: email, Kind: sub, State: InUse, Phone: q.Phone, Language: s.language(ctx, q.Language),
 		OAuthID: q.OAuth2UniqueID, PasswordHash: hash, MustChange: affirmed(q.ResetPassword)}
 	var id int64
 	err = s.change(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -305,11 +306,9 @@ func (s *Service) createSubMember(ctx context.Context, c *action.Call, q *create
 	return &memberResponse{id}, nil
 }
 
-func language(l string) string {
-	if l == "" {
-		return retcode.Chinese
-	}
-	return l
+// language of an account's mails: what it names, else the platform's.
+func (s *Service) language(ctx context.Context, named string) string {
+	return cmp.Or(named, s.Policy(ctx).Language)
 }
 
 type memberRequest struct {

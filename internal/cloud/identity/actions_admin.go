@@ -97,7 +97,7 @@ func (s *Service) createAdmin(ctx context.Context, c *action.Call, q *createAdmi
 	var id int64
 	err = s.change(ctx, func(ctx context.Context, tx bun.Tx) error {
 		a := &account{Company: AdminCompany, Name: name, Email: email, Kind: administrator, State: InUse, Level: fromLevel[q.GrantLevel],
-			ReadOnly: affirmed(q.ReadOnly), Phone: q.Phone, Language: retcode.Chinese, PasswordHash: hash, MustChange: affirmed(q.ResetPassword)}
+			ReadOnly: affirmed(q.ReadOnly), Phone: q.Phone, Language: s.language(ctx, ""), PasswordHash: hash, MustChange: affirmed(q.ResetPassword)}
 		if err := s.createAccount(ctx, tx, a); err != nil {
 			return err
 		}

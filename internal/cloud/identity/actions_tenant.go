@@ -99,7 +99,7 @@ func (s *Service) createUser(ctx context.Context, c *action.Call, q *createUserR
 	r := &createUserResponse{}
 	err = s.change(ctx, func(ctx context.Context, tx bun.Tx) error {
 		t := &tenant{Name: name, State: InUse, Approval: q.Audit, AutoApprove: q.AutoAudit}
-		a := &account{Name: person, Email: email, Kind: main, State: InUse, Phone: q.Phone, Language: language(q.Language), PasswordHash: hash, MustChange: affirmed(q.ResetPassword)}
+		a := &account{Name: person, Email: email, Kind: main, State: InUse, Phone: q.Phone, Language: s.language(ctx, q.Language), PasswordHash: hash, MustChange: affirmed(q.ResetPassword)}
 		if err := s.addTenant(ctx, tx, t, a, q.Regions); err != nil {
 			return err
 		}

@@ -289,7 +289,7 @@ func (s *Service) sendVerificationCode(ctx context.Context, c *action.Call, q *s
 	if err != nil {
 		return nil, err
 	}
-	l, language := codeLetter, retcode.Chinese
+	l, language := codeLetter, s.Policy(ctx).Language
 	if a != nil {
 		language = a.Language
 	}

@@ -17,11 +17,12 @@ type Policy struct {
 	ForceWeak           bool          // so must one that breaks today's rule (20010)
 	Concurrent          bool          // an account may have several sessions
 	IdleTimeout         time.Duration
-	MinLength           int  // of a password, in characters
-	Classes             int  // of upper, lower, digit and special characters that it needs at least
-	SelfRegistration    bool // tenants register themselves
-	MailedCodes         bool // registering, and changing one's e-mail, need a code sent to the address
-	MailFactor          bool // a mailed code is the second factor of accounts without TOTP
+	MinLength           int    // of a password, in characters
+	Classes             int    // of upper, lower, digit and special characters that it needs at least
+	SelfRegistration    bool   // tenants register themselves
+	MailedCodes         bool   // registering, and changing one's e-mail, need a code sent to the address
+	MailFactor          bool   // a mailed code is the second factor of accounts without TOTP
+	Language            string // of mails to accounts that name none: zh, en
 }
 
 // What does not depend on the configuration.
@@ -44,6 +45,7 @@ var DefaultPolicy = Policy{
 	IdleTimeout:      30 * time.Minute,
 	MinLength:        6,
 	Classes:          2,
+	Language:         retcode.Chinese,
 }
 
 // check holds a new password against the rule: 20013 for its length, 20014 for its characters.

@@ -109,9 +109,10 @@ func TestBills(t *testing.T) {
 				t.Error(answer.Body)
 			}
 		}
+		w.Admin.Must(t, "UpdateConfig", P{"ConfigKey": "Currency", "ConfigValue": "USD"})
 		text := fetch(t, w.poor.Must(t, "ExportBill", with(P{"BillType": "Resource", "Format": "csv"})).String("URL"))
 		rows, err := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))).ReadAll()
-		if err != nil || len(rows) != 3 || rows[1][0] != month || rows[1][1] != "'=HYPERLINK(1)" {
+		if err != nil || len(rows) != 3 || rows[1][0] != month || rows[1][1] != "'=HYPERLINK(1)" || rows[0][len(rows[0])-1] != "Currency" || rows[2][len(rows[2])-1] != "USD" {
 			t.Errorf("CSV: %v %v", rows, err)
 		}
 		w.poor.Refuse(t, retcode.AdminOnly, "ExportBill", with(P{"BillType": "Withdraw"}))

@@ -79,6 +79,7 @@ func (s *Service) export(ctx context.Context, w http.ResponseWriter, c *action.C
 	q := &args.Request
 	c.Projects = args.Projects
 	header, rows := s.billRows(ctx, c, q, action.Scope{Company: c.Company, Region: c.Region, Projects: args.Projects, Regions: args.Regions})
+	header, rows = with(header, "Currency", rows, s.Catalog.Config.Currency(ctx))
 	if q.Format == "csv" {
 		w.Header().Set("Content-Type", spreadsheet.CSVType)
 		return spreadsheet.CSV(w, header, rows)
@@ -179,6 +180,13 @@ func pages[Row, Info any](ctx context.Context, query func() (*bun.SelectQuery, e
 			}
 			last, id = key(&rows[len(rows)-1])
 		}
+	}
+}
+
+// with adds a column of one value to a table.
+func with(header []string, name string, rows spreadsheet.Rows, value string) ([]string, spreadsheet.Rows) {
+	return append(header, name), func(each func([]any) error) error {
+		return rows(func(line []any) error { return each(append(line, value)) })
 	}
 }
 

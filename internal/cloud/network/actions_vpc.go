@@ -260,6 +260,9 @@ func (s *Service) createVPC(ctx context.Context, c *action.Call, q *createVPCReq
 	if err != nil {
 		return nil, err
 	}
+	if offered := s.VPCNetworks(ctx, c.Region); !slices.ContainsFunc(offered, func(n netip.Prefix) bool { return n.Bits() <= cidr.Bits() && n.Contains(cidr.Addr()) }) {
+		return nil, retcode.InvalidParameter.Errorf("Network: %s is within none of the networks that VPCs are made in, %v", cidr, offered)
+	}
 	now := s.Clock.Micros()
 	v := &VPC{ID: database.NewID("vpc"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, CIDR: cidr.String(),
 		Gateway: q.EnableGateway, State: Allocating, CreatedAt: now, UpdatedAt: now}

@@ -85,7 +85,7 @@ func newFixture(t testing.TB, db *database.DB) *fixture {
 	f.Service = New(Deps{DB: db, Clock: now, Engine: workflow.New(db, workflow.Options{Clock: now, Holder: "test"}), Identity: f,
 		Catalog: offers, Fleet: f.hosts, Fabric: f.memory, Permit: permit.New(permit.Deps{DB: db, Clock: now}), Ledger: money,
 		DNS:       func(context.Context, string) []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.53")} },
-		InnerMbps: offers.Config.InnerBandwidth})
+		InnerMbps: offers.Config.InnerBandwidth, VPCNetworks: offers.Config.VPCNetwork})
 	if err := f.Bootstrap(ctx, region, SegmentConfig{Name: "Bgp", CIDR: netip.MustParsePrefix("198.51.100.0/28"), Gateway: netip.MustParseAddr("198.51.100.1"),
 		Network: "provider"}); err != nil {
 		t.Fatal(err)

@@ -75,9 +75,9 @@ func TestRules(t *testing.T) {
 			ids := check("TCP|80|0.0.0.0/0|ACCEPT|MEDIUM|1", "TCP|443|0.0.0.0/0|ACCEPT|MEDIUM|1", "ALL||0.0.0.0/0|ACCEPT|LOW|0")
 			update := func(rules ...string) P { return P{"SGID": sg, "Rules": rules} }
 			// They swap their traffic in one call.
-			c.Demo.Must(t, "UpdateSecurityGroupRule", update("TCP|443|any|DROP|HIGH|1|"+ids[0], "TCP|80|10.9.0.0/16|ACCEPT|MEDIUM|1|"+ids[1]))
+			c.Demo.Must(t, "UpdateSecurityGroupRule", update("TCP|443|any|DROP|HIGH|1|"+ids[0], "TCP|80|172.16.0.0/16|ACCEPT|MEDIUM|1|"+ids[1]))
 			c.sgAvailable(t, sg)
-			if after := check("TCP|443|0.0.0.0/0|DROP|HIGH|1", "TCP|80|10.9.0.0/16|ACCEPT|MEDIUM|1", "ALL||0.0.0.0/0|ACCEPT|LOW|0"); !slices.Equal(after, ids) {
+			if after := check("TCP|443|0.0.0.0/0|DROP|HIGH|1", "TCP|80|172.16.0.0/16|ACCEPT|MEDIUM|1", "ALL||0.0.0.0/0|ACCEPT|LOW|0"); !slices.Equal(after, ids) {
 				t.Errorf("ids %q became %q", ids, after)
 			}
 			c.Demo.Refuse(t, retcode.SGRuleNotFound, "UpdateSecurityGroupRule", update("TCP|1|any|DROP|HIGH|1|sg_rule-1"))

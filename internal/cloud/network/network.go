@@ -63,6 +63,8 @@ type Deps struct {
 	DNS func(ctx context.Context, region string) []netip.Addr
 	// InnerMbps bounds an inner port that asks for nothing else; 0: nothing does.
 	InnerMbps func(ctx context.Context, region string) int
+	// VPCNetworks are the networks that a region's VPCs are made in.
+	VPCNetworks func(ctx context.Context, region string) []netip.Prefix
 }
 
 // Service is the network.

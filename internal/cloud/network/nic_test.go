@@ -31,8 +31,8 @@ func TestNICs(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := start(t, db, segment("203.0.113.0/28"))
 		m := c.Fabric.(*fabric.Memory)
-		vpc := c.newVPC(t, "10.9.0.0/16", nil)
-		subnet := c.newSubnet(t, vpc, "10.9.1.0/24", nil)
+		vpc := c.newVPC(t, "172.16.0.0/16", nil)
+		subnet := c.newSubnet(t, vpc, "172.16.1.0/24", nil)
 		vm, second := c.vm(t, nil), c.vm(t, nil)
 		for _, r := range []struct {
 			code retcode.Code
@@ -55,9 +55,9 @@ func TestNICs(t *testing.T) {
 			}
 			c.Demo.Refuse(t, r.code, "CreateNIC", p)
 		}
-		nic := c.nic(t, P{"VPCID": vpc, "SubnetID": subnet, "IP": "10.9.1.20", "MAC": "02:00:00:AA:BB:01", "SGID": c.group, "Remark": "second"})
+		nic := c.nic(t, P{"VPCID": vpc, "SubnetID": subnet, "IP": "172.16.1.20", "MAC": "02:00:00:AA:BB:01", "SGID": c.group, "Remark": "second"})
 		info := c.nicIs(t, nic, "Free")
-		if info.String("MAC") != "02:00:00:aa:bb:01" || info.String("IP") != "10.9.1.20" || info.String("SGID") != c.group || info.String("NICType") != "LAN" || info.String("BindResourceID") != "" || info.String("VPCName") != "net" {
+		if info.String("MAC") != "02:00:00:aa:bb:01" || info.String("IP") != "172.16.1.20" || info.String("SGID") != c.group || info.String("NICType") != "LAN" || info.String("BindResourceID") != "" || info.String("VPCName") != "net" {
 			t.Errorf("%v", info)
 		}
 		if !truth(c.Demo.Must(t, "CheckMACInUse", P{"MAC": "02:00:00:aa:bb:01"}), "InUse") || truth(c.Demo.Must(t, "CheckMACInUse", P{"MAC": "02:00:00:aa:bb:02"}), "InUse") {
@@ -99,9 +99,9 @@ func TestNICs(t *testing.T) {
 		c.Demo.Refuse(t, retcode.SubnetInUse, "DeleteSubnet", P{"SubnetID": subnet})
 
 		// The same address twice on one machine.
-		twin := c.newVPC(t, "10.9.0.0/16", nil)
-		twinSubnet := c.newSubnet(t, twin, "10.9.1.0/24", nil)
-		same := c.nic(t, P{"VPCID": twin, "SubnetID": twinSubnet, "IP": "10.9.1.20"})
+		twin := c.newVPC(t, "172.16.0.0/16", nil)
+		twinSubnet := c.newSubnet(t, twin, "172.16.1.0/24", nil)
+		same := c.nic(t, P{"VPCID": twin, "SubnetID": twinSubnet, "IP": "172.16.1.20"})
 		c.Demo.Refuse(t, retcode.DuplicateIPBinding, "AttachNIC", to(same, vm))
 		c.Demo.Must(t, "DeleteNIC", P{"NICID": same})
 		c.Demo.Refuse(t, retcode.ResourceTerminated, "DeleteNIC", P{"NICID": same})

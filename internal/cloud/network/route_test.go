@@ -31,11 +31,11 @@ func (c *cloud) hasRoutes(t *testing.T, subnet string, want ...string) {
 func TestRoutes(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := start(t, db, nil)
-		vpc := c.newVPC(t, "10.9.0.0/16", P{"EnableGateway": true})
-		one, two := c.newSubnet(t, vpc, "10.9.1.0/24", nil), c.newSubnet(t, vpc, "10.9.2.0/24", nil)
-		vm := c.vm(t, P{"VPCID": vpc, "SubnetID": two, "InternalIP": "10.9.2.20"})
+		vpc := c.newVPC(t, "172.16.0.0/16", P{"EnableGateway": true})
+		one, two := c.newSubnet(t, vpc, "172.16.1.0/24", nil), c.newSubnet(t, vpc, "172.16.2.0/24", nil)
+		vm := c.vm(t, P{"VPCID": vpc, "SubnetID": two, "InternalIP": "172.16.2.20"})
 		elsewhere := c.vm(t, nil)
-		local := "10.9.0.0/16 Local local Available"
+		local := "172.16.0.0/16 Local local Available"
 		c.hasRoutes(t, one, local)
 
 		route := func(more P) P {
@@ -53,25 +53,25 @@ func TestRoutes(t *testing.T) {
 		}{
 			{retcode.MissingParameter, P{"Destination": ""}}, {retcode.MissingParameter, P{"NextHop": ""}}, {retcode.InvalidParameter, P{"NextHopType": "NATGW"}},
 			{retcode.InvalidCIDR, P{"Destination": "10.50.0.0"}}, {retcode.InvalidCIDR, P{"Destination": "10.50.0.1/16"}},
-			{retcode.InvalidParameter, P{"Destination": "10.50.0.0/16"}}, // there already
-			{retcode.InvalidParameter, P{"Destination": "10.9.0.0/16"}},  // the system's
-			{retcode.InvalidParameter, P{"Destination": "10.9.2.0/24"}},
-			{retcode.InvalidParameter, P{"Destination": "10.9.1.7/32"}}, // within the subnet itself
+			{retcode.InvalidParameter, P{"Destination": "10.50.0.0/16"}},  // there already
+			{retcode.InvalidParameter, P{"Destination": "172.16.0.0/16"}}, // the system's
+			{retcode.InvalidParameter, P{"Destination": "172.16.2.0/24"}},
+			{retcode.InvalidParameter, P{"Destination": "172.16.1.7/32"}}, // within the subnet itself
 			{retcode.InvalidParameter, P{"Destination": "127.0.0.0/8"}}, {retcode.InvalidParameter, P{"Destination": "224.0.0.0/4"}}, {retcode.InvalidParameter, P{"Destination": "fd00::/64"}},
 			{retcode.VMNotFound, P{"Destination": "10.51.0.0/16", "NextHop": "vm-none"}},
 			{retcode.InvalidParameter, P{"Destination": "10.51.0.0/16", "NextHop": elsewhere}},
 			{retcode.ResourceNotFound, P{"Destination": "10.51.0.0/16", "NextHopType": "VIP", "NextHop": "vip-none"}},
 			{retcode.InvalidParameterFormat, P{"Destination": "10.51.0.0/16", "NextHopType": "Custom", "NextHop": "ten"}},
-			{retcode.InvalidParameter, P{"Destination": "10.51.0.0/16", "NextHopType": "Custom", "NextHop": "10.9.2.20"}}, // of another subnet
-			{retcode.InvalidParameter, P{"Destination": "10.51.0.0/16", "NextHopType": "Custom", "NextHop": "10.9.1.1"}},
+			{retcode.InvalidParameter, P{"Destination": "10.51.0.0/16", "NextHopType": "Custom", "NextHop": "172.16.2.20"}}, // of another subnet
+			{retcode.InvalidParameter, P{"Destination": "10.51.0.0/16", "NextHopType": "Custom", "NextHop": "172.16.1.1"}},
 			{retcode.SubnetNotFound, P{"SubnetID": "subnet-none"}},
 		} {
 			c.Demo.Refuse(t, r.code, "CreateSubnetRoute", route(r.more))
 		}
 		c.NewTenant(t).Refuse(t, retcode.SubnetNotFound, "CreateSubnetRoute", route(nil))
 		c.NewTenant(t).Refuse(t, retcode.SubnetNotFound, "DescribeSubnetRoute", P{"SubnetID": one})
-		custom := c.Demo.Must(t, "CreateSubnetRoute", route(P{"Destination": "10.50.0.7/32", "NextHopType": "Custom", "NextHop": "10.9.1.20"})).String("RouteID")
-		c.hasRoutes(t, one, local, "10.50.0.0/16 VM "+vm+" Available", "10.50.0.7/32 Custom 10.9.1.20 Available")
+		custom := c.Demo.Must(t, "CreateSubnetRoute", route(P{"Destination": "10.50.0.7/32", "NextHopType": "Custom", "NextHop": "172.16.1.20"})).String("RouteID")
+		c.hasRoutes(t, one, local, "10.50.0.0/16 VM "+vm+" Available", "10.50.0.7/32 Custom 172.16.1.20 Available")
 		told := func() []string {
 			v, _ := c.Fabric.(*fabric.Memory).VPC(vpc)
 			var out []string
@@ -83,7 +83,7 @@ func TestRoutes(t *testing.T) {
 			slices.Sort(out)
 			return out
 		}
-		if got := told(); !slices.Equal(got, []string{"true 10.50.0.0/16 10.9.2.20", "true 10.50.0.7/32 10.9.1.20"}) {
+		if got := told(); !slices.Equal(got, []string{"true 10.50.0.0/16 172.16.2.20", "true 10.50.0.7/32 172.16.1.20"}) {
 			t.Errorf("the fabric has %q", got)
 		}
 		if n := c.Demo.Must(t, "DescribeSubnet", P{"SubnetIDs": []string{one}}).Infos()[0].Int("RouteCount"); n != 3 {
@@ -121,10 +121,10 @@ func TestRoutes(t *testing.T) {
 func TestPeerings(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := start(t, db, nil)
-		a, b := c.newVPC(t, "10.9.0.0/16", P{"EnableGateway": true}), c.newVPC(t, "10.8.0.0/16", nil)
-		over := c.newVPC(t, "10.9.128.0/17", P{"EnableGateway": true})
-		twin := c.newVPC(t, "10.8.0.0/24", P{"EnableGateway": true})
-		subnet := c.newSubnet(t, a, "10.9.1.0/24", nil)
+		a, b := c.newVPC(t, "172.16.0.0/16", P{"EnableGateway": true}), c.newVPC(t, "192.168.0.0/16", nil)
+		over := c.newVPC(t, "172.16.128.0/17", P{"EnableGateway": true})
+		twin := c.newVPC(t, "192.168.0.0/24", P{"EnableGateway": true})
+		subnet := c.newSubnet(t, a, "172.16.1.0/24", nil)
 		link := func(a, b string) P { return P{"VPCID": a, "PeerType": "VPC", "PeerID": b} }
 		c.Demo.Refuse(t, retcode.InvalidVPCState, "AssociateVPCPeering", link(a, b)) // its gateway is off
 		c.Demo.Must(t, "UpdateVPCGateway", P{"VPCID": b, "EnableGateway": true})
@@ -151,18 +151,18 @@ func TestPeerings(t *testing.T) {
 			})
 		}
 		listed("Available")
-		if l := c.Demo.Must(t, "DescribeVPCPeering", P{"VPCID": b}).Infos()[0]; l.String("VPCID") != b || l.String("PeerID") != a || l.String("VPCNetwork") != "10.8.0.0/16" || fmt.Sprint(l["PeerNetworks"]) != "[10.9.0.0/16]" {
+		if l := c.Demo.Must(t, "DescribeVPCPeering", P{"VPCID": b}).Infos()[0]; l.String("VPCID") != b || l.String("PeerID") != a || l.String("VPCNetwork") != "192.168.0.0/16" || fmt.Sprint(l["PeerNetworks"]) != "[172.16.0.0/16]" {
 			t.Errorf("%v", l)
 		}
 		if l := c.Demo.Must(t, "DescribeVPC", P{"VPCIDs": []string{a}}).Infos()[0].List("PeeringInfos"); len(l) != 1 || l[0].String("PeerID") != b {
 			t.Errorf("%v", l)
 		}
-		c.hasRoutes(t, subnet, "10.9.0.0/16 Local local Available", "10.8.0.0/16 Peering "+b+" Available")
-		c.Demo.Refuse(t, retcode.InvalidParameter, "CreateSubnetRoute", P{"SubnetID": subnet, "Destination": "10.8.0.0/16", "NextHopType": "Custom", "NextHop": "10.9.1.9"})
+		c.hasRoutes(t, subnet, "172.16.0.0/16 Local local Available", "192.168.0.0/16 Peering "+b+" Available")
+		c.Demo.Refuse(t, retcode.InvalidParameter, "CreateSubnetRoute", P{"SubnetID": subnet, "Destination": "192.168.0.0/16", "NextHopType": "Custom", "NextHop": "172.16.1.9"})
 		m := c.Fabric.(*fabric.Memory)
 		va, _ := m.VPC(a)
 		vb, _ := m.VPC(b)
-		if len(va.Links) != 1 || len(vb.Links) != 1 || va.Links[0].NextHop != vb.Links[0].Address.Addr() || vb.Links[0].NextHop != va.Links[0].Address.Addr() || va.Links[0].Networks[0].String() != "10.8.0.0/16" {
+		if len(va.Links) != 1 || len(vb.Links) != 1 || va.Links[0].NextHop != vb.Links[0].Address.Addr() || vb.Links[0].NextHop != va.Links[0].Address.Addr() || va.Links[0].Networks[0].String() != "192.168.0.0/16" {
 			t.Errorf("%+v and %+v", va.Links, vb.Links)
 		}
 		c.Demo.Refuse(t, retcode.BindLimitReached, "AssociateVPCPeering", link(b, a))

@@ -56,6 +56,11 @@ func (c *cloud) goes(t *testing.T, list, key, id string) {
 // TestNetworkRules holds every rule of VPCs' and subnets' networks.
 func TestNetworkRules(t *testing.T) {
 	c := start(t, nil, nil)
+	// Only what the platform offers, which is little by default; then all that it may offer.
+	for _, n := range []string{"10.0.0.0/8", "10.1.0.0/16", "172.17.0.0/24"} {
+		c.Demo.Refuse(t, retcode.InvalidParameter, "CreateVPC", P{"Name": "net", "Network": n})
+	}
+	c.Admin.Must(t, "UpdateConfig", P{"ConfigKey": "VPCNetwork", "ConfigValue": "10.0.0.0/8,172.16.0.0/16,172.29.0.0/16,192.168.0.0/16"})
 	for _, n := range []struct {
 		network string
 		code    retcode.Code
@@ -119,10 +124,10 @@ func TestNetworkRules(t *testing.T) {
 	c.Demo.Refuse(t, retcode.InvalidParameterFormat, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "192.168.0.0/24", "GatewayIP": "first"})
 
 	// A subnet may be all of its VPC; then it is the only one.
-	whole := c.newVPC(t, "10.9.0.0/29", nil)
-	only := c.newSubnet(t, whole, "10.9.0.0/29", P{"GatewayIP": "10.9.0.6", "DNS": "9.9.9.9, 1.1.1.1", "Remark": "r"})
+	whole := c.newVPC(t, "172.16.0.0/29", nil)
+	only := c.newSubnet(t, whole, "172.16.0.0/29", P{"GatewayIP": "172.16.0.6", "DNS": "9.9.9.9, 1.1.1.1", "Remark": "r"})
 	info := c.Demo.Must(t, "DescribeSubnet", P{"SubnetIDs": []string{only}}).Infos()[0]
-	if info.Int("AvailableCount") != 4 || info.String("Gateway") != "10.9.0.6" || info.String("DNS") != "9.9.9.9,1.1.1.1" || info.String("Remark") != "r" {
+	if info.Int("AvailableCount") != 4 || info.String("Gateway") != "172.16.0.6" || info.String("DNS") != "9.9.9.9,1.1.1.1" || info.String("Remark") != "r" {
 		t.Errorf("%v", info)
 	}
 }
@@ -131,8 +136,8 @@ func TestNetworkRules(t *testing.T) {
 func TestCountsOfSubnets(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := start(t, db, nil)
-		vpc := c.newVPC(t, "10.9.0.0/16", nil)
-		subnet := c.newSubnet(t, vpc, "10.9.1.0/29", nil)
+		vpc := c.newVPC(t, "172.16.0.0/16", nil)
+		subnet := c.newSubnet(t, vpc, "172.16.1.0/29", nil)
 		free := func(want int) {
 			t.Helper()
 			q := c.Demo.Must(t, "GetSubnetAvailableIPQuota", P{"SubnetID": subnet, "CompanyID": c.Demo.Company})
@@ -151,7 +156,7 @@ func TestCountsOfSubnets(t *testing.T) {
 		free(0)
 		c.Demo.Refuse(t, retcode.SubnetIPInsufficient, "CreateVMInstance", c.create(in))
 		list := c.Demo.Must(t, "ListAllocatedIPsInSubnet", P{"SubnetID": subnet, "Limit": 1, "Offset": 1})
-		if i := list.Infos(); len(i) != 1 || list.Int("TotalCount") != 4 || i[0].String("IP") != "10.9.1.4" || i[0].String("ResourceType") != "VM" || i[0].String("ResourceName") != "m" || i[0].String("State") != "Bound" {
+		if i := list.Infos(); len(i) != 1 || list.Int("TotalCount") != 4 || i[0].String("IP") != "172.16.1.4" || i[0].String("ResourceType") != "VM" || i[0].String("ResourceName") != "m" || i[0].String("State") != "Bound" {
 			t.Errorf("%v", list.Body)
 		}
 		if only := c.Demo.Must(t, "ListAllocatedIPsInSubnet", P{"SubnetID": subnet, "OnlyCount": true}); only.Int("AllocatedIPCount") != 4 {
@@ -182,9 +187,9 @@ func TestVPCLife(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := start(t, db, nil)
 		release := c.hold(t)
-		vpc := c.Demo.Must(t, "CreateVPC", P{"Name": "net", "Network": "10.9.0.0/16", "EnableGateway": true}).String("VPCID")
+		vpc := c.Demo.Must(t, "CreateVPC", P{"Name": "net", "Network": "172.16.0.0/16", "EnableGateway": true}).String("VPCID")
 		c.becomes(t, "DescribeVPC", "VPCIDs", vpc, "State", "Allocating")
-		c.Demo.Refuse(t, retcode.InvalidVPCState, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "10.9.0.0/24"})
+		c.Demo.Refuse(t, retcode.InvalidVPCState, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "172.16.0.0/24"})
 		c.Demo.Refuse(t, retcode.InvalidVPCState, "DeleteVPC", P{"VPCID": vpc})
 		c.Demo.Refuse(t, retcode.InvalidVPCState, "UpdateVPCGateway", P{"VPCID": vpc, "EnableGateway": false})
 		release()
@@ -198,7 +203,7 @@ func TestVPCLife(t *testing.T) {
 		c.becomes(t, "DescribeVPC", "VPCIDs", vpc, "EnableGateway", "false")
 
 		release = c.hold(t)
-		subnet := c.Demo.Must(t, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "10.9.0.0/24"}).String("SubnetID")
+		subnet := c.Demo.Must(t, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "172.16.0.0/24"}).String("SubnetID")
 		c.becomes(t, "DescribeSubnet", "SubnetIDs", subnet, "State", "Allocating")
 		c.Demo.Refuse(t, retcode.InvalidSubnetState, "DeleteSubnet", P{"SubnetID": subnet})
 		c.Demo.Refuse(t, retcode.InvalidSubnetState, "CreateVMInstance", c.create(P{"VPCID": vpc, "SubnetID": subnet}))
@@ -226,7 +231,7 @@ func TestVPCLife(t *testing.T) {
 		c.Demo.Must(t, "DeleteVPC", P{"VPCID": vpc})
 		c.becomes(t, "DescribeVPC", "VPCIDs", vpc, "State", "Terminating")
 		c.Demo.Must(t, "DeleteVPC", P{"VPCID": vpc}) // under way
-		c.Demo.Refuse(t, retcode.InvalidVPCBizState, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "10.9.0.0/24"})
+		c.Demo.Refuse(t, retcode.InvalidVPCBizState, "CreateSubnet", P{"Name": "sub", "VPCID": vpc, "Network": "172.16.0.0/24"})
 		m.Fail("RemoveVPC", 0, nil)
 		c.goes(t, "DescribeVPC", "VPCIDs", vpc)
 		c.Demo.Refuse(t, retcode.InvalidVPCBizState, "DeleteVPC", P{"VPCID": vpc})
@@ -242,8 +247,8 @@ func TestVPCLife(t *testing.T) {
 		c.goes(t, "DescribeVPC", "VPCIDs", c.vpc)
 
 		for i := range 10 {
-			c.newVPC(t, fmt.Sprintf("10.%d.0.0/16", i), nil)
+			c.newVPC(t, fmt.Sprintf("10.0.%d.0/24", i), nil)
 		}
-		c.Demo.Refuse(t, retcode.QuotaExceeded, "CreateVPC", P{"Name": "net", "Network": "10.0.0.0/8"})
+		c.Demo.Refuse(t, retcode.QuotaExceeded, "CreateVPC", P{"Name": "net", "Network": "10.0.0.0/16"})
 	})
 }
