@@ -171,9 +171,9 @@ func (s *Service) acceptCreate(ctx context.Context, c *action.Call, rows []Disk,
 	return out, nil
 }
 
-// Payer is the resource whose charge includes a disk: a system disk's is its machine.
+// Payer is the resource whose charge includes a disk: a system disk's is its machine, when it was made with it.
 func (d *Disk) Payer() string {
-	if d.Role == Boot {
+	if d.Role == Boot && !d.OwnCharge {
 		return d.VMID
 	}
 	return d.ID
@@ -181,7 +181,7 @@ func (d *Disk) Payer() string {
 
 // priced lists what the payer of a disk pays for.
 func (s *Service) priced(ctx context.Context, idb bun.IDB, d *Disk) ([]catalog.Item, error) {
-	if d.Role == Boot {
+	if d.Payer() != d.ID {
 		return s.machines.Priced(ctx, idb, *d)
 	}
 	return []catalog.Item{catalog.DiskItem(d.SetType, d.SizeGB)}, nil

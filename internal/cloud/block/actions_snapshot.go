@@ -292,6 +292,9 @@ func (s *Service) createFromSnapshot(ctx context.Context, c *action.Call, q *cre
 		if err != nil {
 			return err
 		}
+		if err := s.Ledger.Check(ctx, tx, src.Payer()); err != nil {
+			return err
+		}
 		if src.FromHost != "" {
 			return retcode.DiskStateUnstable.Errorf("%s is on its way to its machine", src.ID)
 		}

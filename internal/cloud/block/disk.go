@@ -150,7 +150,7 @@ func (s *Service) DomainDisks(ctx context.Context, idb bun.IDB, vm string) ([]*p
 			continue
 		}
 		w := &pb.DomainDisk{VolumeId: d.ID, Target: d.Target, Shared: d.Shareable}
-		if d.Role == Boot {
+		if d.Target == SystemTarget {
 			w.BootOrder = 1
 		}
 		if s.Catalog.Config.DiskQoS(ctx, d.Region) {

@@ -47,7 +47,7 @@ func (s *Service) register() {
 	s.flows = workflows{
 		create: workflow.Register(e, workflow.Definition[job]{
 			Name:   "disk.create",
-			Steps:  []workflow.Step[job]{{Name: "make", Do: s.makeVolume, Undo: s.unmakeVolume, Deadline: copyTime}},
+			Steps:  []workflow.Step[job]{{Name: "make", Do: s.makeVolume, Undo: s.unmakeVolume, Deadline: CopyTime}},
 			Settle: s.created, Abort: s.notCreated,
 		}),
 		upgrade: workflow.Register(e, workflow.Definition[job]{
@@ -62,7 +62,7 @@ func (s *Service) register() {
 		}),
 		del: workflow.Register(e, workflow.Definition[job]{
 			Name:   "disk.delete",
-			Steps:  []workflow.Step[job]{{Name: "drop snapshots", Do: s.dropSnapshots, Deadline: copyTime}},
+			Steps:  []workflow.Step[job]{{Name: "drop snapshots", Do: s.dropSnapshots, Deadline: CopyTime}},
 			Settle: s.deleted, Abort: s.notDeleted,
 		}),
 		terminate: workflow.Register(e, workflow.Definition[job]{
@@ -210,6 +210,11 @@ func (s *Service) ReleaseTx(ctx context.Context, tx bun.Tx, vm string, drop bool
 			d.Hidden = true
 			if err := s.move(ctx, tx, &d, d.State, "hidden"); err != nil {
 				return nil, err
+			}
+			if d.OwnCharge {
+				if err := s.Ledger.Recycle(ctx, tx, d.ID); err != nil {
+					return nil, err
+				}
 			}
 			continue
 		case drop:

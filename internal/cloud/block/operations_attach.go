@@ -19,15 +19,15 @@ import (
 const (
 	// releaseTime is how long a guest may take to let go of a disk.
 	releaseTime = time.Minute
-	// copyTime is how long the data of a disk may be on its way: a terabyte at 50 MB/s and some.
-	copyTime = 6 * time.Hour
+	// CopyTime is how long the data of a disk may be on its way: a terabyte at 50 MB/s and some.
+	CopyTime = 6 * time.Hour
 )
 
 func (s *Service) registerAttach() {
 	s.flows.attach = workflow.Register(s.Engine, workflow.Definition[job]{
 		Name: "disk.attach",
 		Steps: []workflow.Step[job]{
-			{Name: "bring", Do: s.bring, Undo: s.bringBack, Deadline: copyTime},
+			{Name: "bring", Do: s.bring, Undo: s.bringBack, Deadline: CopyTime},
 			{Name: "plug", Do: s.plugIn, Undo: s.pullOut},
 		},
 		Settle: s.attached, Abort: s.notAttached,

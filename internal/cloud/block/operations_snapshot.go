@@ -15,17 +15,17 @@ func (s *Service) registerSnapshot() {
 	e := s.Engine
 	s.flows.snapshot = workflow.Register(e, workflow.Definition[job]{
 		Name:   "snapshot.create",
-		Steps:  []workflow.Step[job]{{Name: "take", Do: s.take, Undo: s.untake, Deadline: copyTime}},
+		Steps:  []workflow.Step[job]{{Name: "take", Do: s.take, Undo: s.untake, Deadline: CopyTime}},
 		Settle: s.taken, Abort: s.notTaken,
 	})
 	s.flows.rollback = workflow.Register(e, workflow.Definition[job]{
 		Name:   "snapshot.rollback",
-		Steps:  []workflow.Step[job]{{Name: "roll back", Do: s.rollBack, Deadline: copyTime}},
+		Steps:  []workflow.Step[job]{{Name: "roll back", Do: s.rollBack, Deadline: CopyTime}},
 		Settle: s.rolledBack, Abort: s.notRolledBack,
 	})
 	s.flows.unsnapshot = workflow.Register(e, workflow.Definition[job]{
 		Name:   "snapshot.delete",
-		Steps:  []workflow.Step[job]{{Name: "remove", Do: s.untake, Deadline: copyTime}},
+		Steps:  []workflow.Step[job]{{Name: "remove", Do: s.untake, Deadline: CopyTime}},
 		Settle: s.untaken, Abort: s.notUntaken,
 	})
 }

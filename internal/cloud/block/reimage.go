@@ -22,8 +22,8 @@ func (s *Service) ReimageTx(ctx context.Context, tx bun.Tx, d *Disk, digest stri
 	if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
 		return err
 	}
-	d.ImageDigest, d.Written = digest, false
-	return s.move(ctx, tx, d, d.State, "image_digest", "written")
+	d.ImageDigest, d.SrcDisk, d.SrcSnapshot, d.Written = digest, "", "", false
+	return s.move(ctx, tx, d, d.State, "image_digest", "src_disk", "src_snapshot", "written")
 }
 
 // Reimage replaces a disk's volume, and the snapshots in it, by a new one as its row says. No domain may have it any

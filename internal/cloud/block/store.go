@@ -49,6 +49,7 @@ type Disk struct {
 	ChargeType  string `bun:"charge_type"`
 	Quantity    int    `bun:"quantity"`
 	AutoRenew   bool   `bun:"auto_renew"`
+	OwnCharge   bool   `bun:"own_charge"` // a system disk that pays for itself
 	Limited     bool   `bun:"limited"`
 	Limits
 	CreatedAt  int64 `bun:"created_at"`

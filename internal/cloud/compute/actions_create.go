@@ -2,8 +2,10 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -18,6 +20,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
@@ -31,7 +34,7 @@ type createVMRequest struct {
 	BootDiskSetType string `validate:"required" doc:"storage set type of the system disk"`
 	VPCID           string `validate:"required" doc:"VPC id"`
 	SubnetID        string `validate:"required" doc:"subnet id"`
-	ImageID         string `validate:"required" doc:"base or custom image id"`
+	ImageID         string `validate:"required" doc:"base or custom image id; with BootSourceType Disk: what the disk's system can do is as of this one"`
 
 	BootSourceType    string `default:"Image" validate:"oneof=Image Disk" doc:"Disk boots from BootDiskID"`
 	OSName            string `doc:"with BootSourceType Disk"`
@@ -48,10 +51,10 @@ type createVMRequest struct {
 	MdevName          string `doc:"vGPU profile"`
 	GPUMdevName       string `doc:"card model, with GPUType GPU"`
 	BootDiskSpace     *int   `default:"40" doc:"GB, 40 to 2048, default 40"`
-	BootDiskID        string `doc:"external disk to boot from"`
+	BootDiskID        string `doc:"with BootSourceType Disk: an unattached disk with a system, which becomes the system disk"`
 	DataDiskSetType   string `doc:"storage set type of the data disk"`
 	DataDiskSpace     int    `validate:"min=0" doc:"GB, 10 to 32000; 0: none"`
-	DataDiskID        string `doc:"existing external disk"`
+	DataDiskID        string `doc:"an unattached disk that is attached"`
 	InternalIP        string `doc:"wanted internal address"`
 	OperatorName      string `doc:"segment of the public IP to bind"`
 	Bandwidth         *int   `doc:"Mbps of the public IP, default 1"`
@@ -73,13 +76,13 @@ type createVMRequest struct {
 	BootDevices            []string     `doc:"boot order out of hd, cdrom, network"`
 	BootloaderType         string       `validate:"omitempty,oneof=bios uefi" doc:"default follows the image"`
 	InitialState           string       `default:"Running" validate:"oneof=Running Stopped" doc:"state after creation"`
-	BootDiskSecret         string       `doc:"base64 key, encrypts the system disk"`
+	BootDiskSecret         string       `doc:"base64 key of 8 to 256 bytes, encrypts the system disk, which gets 1 GB more"`
 	DataDiskSecret         string       `doc:"base64 key, encrypts the data disk"`
 	DataDisks              []dataDisk   `doc:"more data disks"`
 	NICs                   []nicRequest `doc:"more network interfaces"`
 	LANMAC                 string       `doc:"address of the inner NIC"`
-	LANInAverageBandwidth  int          `validate:"min=0" doc:"Mbps, 0 is unlimited"`
-	LANOutAverageBandwidth int          `validate:"min=0" doc:"Mbps, 0 is unlimited"`
+	LANInAverageBandwidth  *int         `validate:"omitempty,min=0" doc:"Mbps, 0 is unlimited, default the region's"`
+	LANOutAverageBandwidth *int         `validate:"omitempty,min=0" doc:"Mbps, 0 is unlimited, default the region's"`
 	USBDeviceID            string       `doc:"USB device to attach"`
 	USBAttachType          string       `validate:"omitempty,oneof=Passthrough redir" doc:"with USBDeviceID"`
 	HostID                 string       `doc:"administrators only: place on this host"`
@@ -95,8 +98,8 @@ type dataDisk struct {
 }
 
 type nicRequest struct {
-	VPCID    string `doc:"VPC id"`
-	SubnetID string `doc:"subnet id"`
+	VPCID    string `validate:"required" doc:"VPC id"`
+	SubnetID string `validate:"required" doc:"subnet id"`
 	IP       string `doc:"wanted address"`
 	SGID     string `doc:"security group"`
 }
@@ -112,11 +115,10 @@ type createVMResponse struct {
 }
 
 const (
+	bootDiskSource  = "Disk" // BootSourceType
 	hostPassthrough = "host-passthrough"
 	defaultBootGB   = 40
 	maxUserData     = 1 << 20 // bytes
-	maxDisks        = 25      // of a machine, on x86
-	maxDisksARM     = 3
 )
 
 var vmName = regexp.MustCompile(`^[\p{Han}A-Za-z0-9._-]+$`)
@@ -136,9 +138,7 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 	total := catalog.Amounts{}
 	for i, v := range vms {
 		out.VMIDs = append(out.VMIDs, v.ID)
-		for _, d := range disks[i] {
-			out.DiskIDs = append(out.DiskIDs, d.ID)
-		}
+		out.DiskIDs = append(out.DiskIDs, p.diskIDs(disks[i])...)
 		for f, n := range vmQuota(v, disks[i]) {
 			total[f] += n
 		}
@@ -146,11 +146,14 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 	if p.wantsEIP {
 		total[catalog.EIP] = int64(q.Count)
 	}
+	if len(p.nics) > 0 {
+		total[catalog.NIC] = int64(q.Count * len(p.nics))
+	}
 	demand := computeDemand(vms[0])
 	for _, d := range p.disks {
 		demand.DiskGB += d.gb
 	}
-	spot := fleet.Spot{Region: c.Region, VMType: q.VMType, StorageType: q.BootDiskSetType, Arch: p.image.Arch, Demand: demand}
+	spot := fleet.Spot{Region: c.Region, VMType: q.VMType, StorageType: q.BootDiskSetType, Arch: p.image.Arch, Prefer: p.host(), Demand: demand}
 	candidates := make([][]string, len(vms))
 	for i := range candidates {
 		if q.HostID == "" {
@@ -200,7 +203,8 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 	}
 	c.AddResource(out.VMIDs...)
 	s.Engine.Kick(ops...)
-	out.VMID, out.DiskID = out.VMIDs[0], disks[0][min(1, len(disks[0])-1)].ID
+	first := p.diskIDs(disks[0])
+	out.VMID, out.DiskID = out.VMIDs[0], first[min(1, len(first)-1)]
 	if len(eips) > 0 {
 		out.EIPIDs, out.EIPID = eips, eips[0]
 	}
@@ -213,6 +217,7 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	port, err := s.Network.ReservePort(ctx, tx, network.PortRequest{
 		Scope: c.OwnScope(), VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.InternalIP, Owner: owner,
 		InnerSG: q.LANSGID, OuterSG: q.WANSGID, Hostname: v.Hostname, HostID: v.HostID,
+		MAC: p.mac, InMbps: q.LANInAverageBandwidth, OutMbps: q.LANOutAverageBandwidth,
 	})
 	if err != nil {
 		return "", "", err
@@ -244,15 +249,25 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	if err := tag.Attach(ctx, tx, v.CreatedAt, resource.Item{ID: v.ID, Company: v.Company, Region: v.Region, Kind: "VM"}, q.TagKeyValuePairs); err != nil {
 		return "", "", err
 	}
-	if _, err := tx.NewInsert().Model(&disks).Exec(ctx); err != nil {
+	if len(disks) > 0 {
+		if _, err := tx.NewInsert().Model(&disks).Exec(ctx); err != nil {
+			return "", "", err
+		}
+	}
+	more, err := s.insertParts(ctx, tx, c, p, v, &j)
+	if err != nil {
 		return "", "", err
 	}
+	for _, id := range more {
+		locks = append(locks, workflow.Lock{Resource: id, Exclusive: true})
+	}
+	resources = append(resources, more...)
 	sd := &seed{VMID: v.ID, PasswordHash: s.Secret.Seal([]byte(p.hash), seedContext(v.ID, "password_hash"))}
 	if p.userData != "" {
 		sd.UserData = s.Secret.Seal([]byte(p.userData), seedContext(v.ID, "user_data"))
 	}
 	if q.MountDataDisk {
-		sd.MountData = disks[1].Device()
+		sd.MountData = disks[slices.IndexFunc(disks, func(d block.Disk) bool { return d.Role == block.Data })].Device()
 	}
 	if _, err := tx.NewInsert().Model(sd).Exec(ctx); err != nil {
 		return "", "", err
@@ -263,10 +278,69 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	if err := p.image.holdTx(ctx, tx); err != nil {
 		return "", "", err
 	}
-	if op, err = s.flows.create.Accept(ctx, tx, request(c, "", v, locks, resources...), j); err != nil {
+	flow := s.flows.create
+	if len(j.Disks) > 0 {
+		flow = s.flows.assemble
+	}
+	op, err = flow.Accept(ctx, tx, request(c, "", v, locks, resources...), j)
+	if busy := new(workflow.BusyError); errors.As(err, &busy) {
+		return "", "", retcode.DiskStateUnstable.Errorf("%s is busy with %s", busy.Resource, busy.Action)
+	}
+	if err != nil {
 		return "", "", err
 	}
 	return op, eip, s.Ledger.Hold(ctx, tx, purchases(v, disks)...)
+}
+
+// insertParts takes the disks that were there before, makes the elastic NICs, and answers the ids of all.
+func (s *Service) insertParts(ctx context.Context, tx bun.Tx, c *action.Call, p *createPlan, v *VM, j *job) (ids []string, err error) {
+	m := machineOf(v)
+	for _, d := range []*block.Disk{p.boot, p.data} {
+		if d == nil {
+			continue
+		}
+		u, err := s.Block.BeginUseTx(ctx, tx, c.OwnScope(), d.ID, m, d == p.boot)
+		if err != nil {
+			return nil, err
+		}
+		if d == p.boot {
+			j.System = d.ID
+		}
+		j.Disks, ids = append(j.Disks, u), append(ids, d.ID)
+	}
+	for _, n := range p.nics {
+		n.Project = v.Project
+		id, err := s.Network.BeginJoinTx(ctx, tx, c.OwnScope(), n, v.ID, &network.Machine{PortID: v.PortID, Name: v.Name, Project: v.Project, HostID: v.HostID, Arch: v.Arch})
+		if err != nil {
+			return nil, err
+		}
+		j.NICs, j.VPCs, ids = append(j.NICs, id), append(j.VPCs, n.VPCID), append(ids, id)
+	}
+	return ids, nil
+}
+
+// host is where the machine's disk is already; empty: it has none yet.
+func (p *createPlan) host() string {
+	for _, d := range []*block.Disk{p.boot, p.data} {
+		if d != nil {
+			return d.HostID
+		}
+	}
+	return ""
+}
+
+// diskIDs are the disks of one machine, the system disk first.
+func (p *createPlan) diskIDs(made []block.Disk) (ids []string) {
+	if p.boot != nil {
+		ids = append(ids, p.boot.ID)
+	}
+	for _, d := range made {
+		ids = append(ids, d.ID)
+	}
+	if p.data != nil {
+		ids = append(ids, p.data.ID)
+	}
+	return ids
 }
 
 // rows makes the rows of a request, without what the transaction decides.
@@ -303,15 +377,20 @@ func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now in
 			v.Hostname = fmt.Sprintf("%s-%d", q.Hostname, n+1)
 		}
 		var own []block.Disk
+		target := 'a'
+		if p.boot != nil {
+			target = 'b' // the first is there
+		}
 		for i, d := range p.disks {
 			row := block.Disk{
 				ID: database.NewID("disk"), Region: v.Region, Company: v.Company, Name: v.Name, Role: d.role, State: block.Creating,
-				SetType: d.set.Type, SetID: d.set.ID, SizeGB: d.gb, VMID: v.ID, Target: "vd" + string(rune('a'+i)),
+				SetType: d.set.Type, SetID: d.set.ID, SizeGB: d.gb, VMID: v.ID, Target: "vd" + string(target+rune(i)),
 				ChargeType: v.ChargeType, CreatedAt: now, UpdatedAt: now, Generation: 1,
 			}
 			if d.role == block.Boot {
 				row.ImageDigest = p.image.Digest
 			}
+			s.Block.Encrypt(&row, d.secret)
 			own = append(own, row)
 		}
 		vms, disks = append(vms, v), append(disks, own)

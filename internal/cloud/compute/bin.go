@@ -42,11 +42,17 @@ func (s *Service) RestoreVM(ctx context.Context, c *action.Call, id string) erro
 		if err := check(v, Rollback); err != nil {
 			return err
 		}
-		if err := s.Ledger.Restore(ctx, tx, v.ID); err != nil {
-			return err
-		}
 		disks, err := block.Of(ctx, tx, v.ID)
 		if err != nil {
+			return err
+		}
+		charged := []string{v.ID}
+		for _, d := range disks[v.ID] {
+			if d.OwnCharge {
+				charged = append(charged, d.ID)
+			}
+		}
+		if err := s.Ledger.Restore(ctx, tx, charged...); err != nil {
 			return err
 		}
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, vmQuota(v, disks[v.ID])); err != nil {

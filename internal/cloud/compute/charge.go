@@ -14,17 +14,27 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
-// priced is what a machine pays for: itself and its system disk. Data disks and addresses pay for themselves.
-func priced(v *VM, boot block.Disk) []catalog.Item {
-	return append(catalog.VMItems(v.VMType, v.CPUs, v.MemoryMiB, 0), catalog.DiskItem(boot.SetType, boot.SizeGB))
+// priced is what a machine pays for: itself and the system disk that was made with it. Other disks and addresses pay
+// for themselves.
+func priced(v *VM, disks ...block.Disk) []catalog.Item {
+	items := catalog.VMItems(v.VMType, v.CPUs, v.MemoryMiB, 0)
+	for _, d := range disks {
+		if d.Payer() == v.ID {
+			items = append(items, catalog.DiskItem(d.SetType, d.SizeGB))
+		}
+	}
+	return items
 }
 
-// purchases are a new machine and its data disks; the system disk comes first.
+// purchases are a new machine and its new data disks.
 func purchases(v *VM, disks []block.Disk) []ledger.Purchase {
 	p := ledger.Purchase{Kind: ledger.VM, ID: v.ID, Name: v.Name, Company: v.Company, Region: v.Region, Project: v.Project,
-		ChargeType: v.ChargeType, Quantity: v.Quantity, AutoRenew: v.AutoRenew, Items: priced(v, disks[0])}
+		ChargeType: v.ChargeType, Quantity: v.Quantity, AutoRenew: v.AutoRenew, Items: priced(v, disks...)}
 	all := []ledger.Purchase{p}
-	for _, d := range disks[1:] {
+	for _, d := range disks {
+		if d.Payer() == v.ID {
+			continue
+		}
 		p.Kind, p.ID, p.Name, p.Items = ledger.Disk, d.ID, d.Name, []catalog.Item{catalog.DiskItem(d.SetType, d.SizeGB)}
 		all = append(all, p)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lingyun-cloud/lingyun/internal/controller"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
@@ -192,6 +193,15 @@ func TestLifeOfAMachine(t *testing.T) {
 			t.Errorf("used before: %s\nafter: %s", before, after)
 		}
 	})
+}
+
+// doctor finds nothing wrong.
+func (w *world) doctor(t testing.TB) {
+	t.Helper()
+	problems, err := controller.Doctor(t.Context(), w.DB)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("lingyun doctor: %v %v", err, problems)
+	}
 }
 
 // usage is everything that resources hold: quotas, hosts' capacity, addresses, listed machines, what is on

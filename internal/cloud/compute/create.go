@@ -3,9 +3,9 @@ package compute
 import (
 	"context"
 	"encoding/base64"
-	"net"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
@@ -18,8 +18,12 @@ import (
 type createPlan struct {
 	image    *Image
 	set      *fleet.Set
-	storage  *fleet.Set // of the system disk
-	disks    []planDisk // the system disk first
+	storage  *fleet.Set  // of the system disk
+	disks    []planDisk  // new ones, the system disk first
+	boot     *block.Disk // the system disk when it was there before
+	data     *block.Disk // a data disk that was
+	nics     []network.NewNIC
+	mac      string
 	hash     string
 	userData string
 	login    string
@@ -31,10 +35,14 @@ type createPlan struct {
 }
 
 type planDisk struct {
-	role string
-	set  *fleet.Set
-	gb   int
+	role   string
+	set    *fleet.Set
+	gb     int
+	secret string // passphrase; empty: in the clear
 }
+
+// encryptedGB is what an encrypted system disk has more than was asked for.
+const encryptedGB = 1
 
 // checkCreate checks what the request says by itself.
 func checkCreate(q *createVMRequest) error {
@@ -42,23 +50,37 @@ func checkCreate(q *createVMRequest) error {
 	if _, err := machineName(q.Name); err != nil {
 		return err
 	}
-	if q.BootSourceType == "Disk" {
+	if q.BootDiskID != "" && q.BootDiskID == q.DataDiskID {
+		return retcode.SameExternalDisk.Errorf("BootDiskID and DataDiskID are both %s", q.BootDiskID)
+	}
+	if q.BootSourceType == bootDiskSource {
 		for name, value := range map[string]string{"BootDiskID": q.BootDiskID, "OSName": q.OSName, "OSVersion": q.OSVersion, "OSType": q.OSType} {
 			if value == "" {
 				return retcode.MissingParameter.Errorf("%s is required when BootSourceType is Disk", name)
 			}
 		}
+		if q.BootDiskSecret != "" {
+			return bad.Errorf("BootDiskSecret is for a new disk, %s keeps its key", q.BootDiskID)
+		}
+	} else if q.BootDiskID != "" {
+		return bad.Errorf("BootDiskID needs BootSourceType Disk")
 	}
 	periods := map[string]int{"Month": 11, "Year": 5}
 	if last, ok := periods[q.ChargeType]; ok && q.Quantity != nil && (*q.Quantity < 1 || *q.Quantity > last) {
 		return bad.Errorf("Quantity must be 1 to %d with ChargeType %s", last, q.ChargeType)
 	}
 	if q.Count > 1 {
-		for name, value := range map[string]string{"InternalIP": q.InternalIP, "InternetIP": q.InternetIP, "LANMAC": q.LANMAC, "BootDiskID": q.BootDiskID} {
+		for name, value := range map[string]string{"InternalIP": q.InternalIP, "InternetIP": q.InternetIP, "LANMAC": q.LANMAC, "BootDiskID": q.BootDiskID, "DataDiskID": q.DataDiskID} {
 			if value != "" {
 				return bad.Errorf("%s is for one machine, Count is %d", name, q.Count)
 			}
 		}
+		if slices.ContainsFunc(q.NICs, func(n nicRequest) bool { return n.IP != "" }) {
+			return bad.Errorf("NICs.N.IP is for one machine, Count is %d", q.Count)
+		}
+	}
+	if len(q.NICs) > network.MostNICs("") {
+		return retcode.BindLimitReached.Errorf("a machine takes %d elastic network interfaces", network.MostNICs(""))
 	}
 	if q.OperatorName == "" && (q.InternetIP != "" || q.Bandwidth != nil) {
 		return bad.Errorf("InternetIP and Bandwidth need OperatorName")
@@ -69,12 +91,6 @@ func checkCreate(q *createVMRequest) error {
 	if _, err := parseDNS(q.DNS); err != nil {
 		return err
 	}
-	if q.LANMAC != "" {
-		if _, err := net.ParseMAC(q.LANMAC); err != nil {
-			return retcode.InvalidParameterFormat.Errorf("LANMAC must be a hardware address")
-		}
-		return bad.Errorf("LANMAC is not offered in this region")
-	}
 	if err := checkBootDevices(q.BootDevices); err != nil {
 		return err
 	}
@@ -84,20 +100,8 @@ func checkCreate(q *createVMRequest) error {
 	if q.USBAttachType != "" && q.USBDeviceID == "" {
 		return bad.Errorf("USBAttachType needs USBDeviceID")
 	}
-	for _, given := range []struct {
-		name  string
-		given bool
-	}{
-		{"BootDiskSecret", q.BootDiskSecret != ""},
-		{"DataDiskSecret", q.DataDiskSecret != ""},
-		{"DataDisks.N.Secret", slices.ContainsFunc(q.DataDisks, func(d dataDisk) bool { return d.Secret != "" })},
-		{"NICs", len(q.NICs) > 0},
-		{"LANInAverageBandwidth", q.LANInAverageBandwidth != 0},
-		{"LANOutAverageBandwidth", q.LANOutAverageBandwidth != 0},
-	} {
-		if given.given {
-			return bad.Errorf("%s is not offered in this region", given.name)
-		}
+	if q.DataDiskSecret != "" && q.DataDiskSpace == 0 {
+		return bad.Errorf("DataDiskSecret needs DataDiskSpace")
 	}
 	if q.GPUType == "" && q.GPU > 0 {
 		return retcode.MissingParameter.Errorf("GPUType is required with GPU")
@@ -124,9 +128,6 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 			return nil, retcode.ResourceNotFound.Errorf("HostID %s", q.HostID)
 		}
 	}
-	if q.BootDiskID != "" && q.BootDiskID == q.DataDiskID {
-		return nil, retcode.SameExternalDisk.Errorf("BootDiskID and DataDiskID are both %s", q.BootDiskID)
-	}
 	if p.set, err = s.Fleet.ComputeSet(ctx, company, c.Region, q.VMType); err != nil {
 		return nil, err
 	}
@@ -136,7 +137,20 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 	if p.image, err = imageByID(ctx, s.DB.Reader(), c.OwnScope(), q.ImageID); err != nil {
 		return nil, err
 	}
-	for _, named := range [][2]string{{"IGID", q.IGID}, {"USBDeviceID", q.USBDeviceID}, {"BootDiskID", q.BootDiskID}, {"DataDiskID", q.DataDiskID}} {
+	for _, named := range []struct {
+		name, id string
+		disk     **block.Disk
+	}{{"BootDiskID", q.BootDiskID, &p.boot}, {"DataDiskID", q.DataDiskID, &p.data}} {
+		if named.id == "" {
+			continue
+		}
+		if *named.disk, err = block.ByID(ctx, s.DB.Reader(), c.OwnScope(), named.id); retcode.Of(err) == retcode.ResourceNotFound {
+			return nil, retcode.ResourceNotFound.Errorf("%s %s", named.name, named.id)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	for _, named := range [][2]string{{"IGID", q.IGID}, {"USBDeviceID", q.USBDeviceID}} {
 		if named[1] != "" {
 			return nil, retcode.ResourceNotFound.Errorf("%s %s", named[0], named[1])
 		}
@@ -155,6 +169,17 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 	}
 	if err := s.planGuest(ctx, q, p); err != nil {
 		return nil, err
+	}
+	if q.LANMAC != "" {
+		if p.mac, err = network.ParseMAC("LANMAC", q.LANMAC); err != nil {
+			return nil, err
+		}
+	}
+	if len(q.NICs) > network.MostNICs(p.image.Arch) {
+		return nil, retcode.BindLimitReached.Errorf("a machine takes %d elastic network interfaces", network.MostNICs(p.image.Arch))
+	}
+	for _, n := range q.NICs {
+		p.nics = append(p.nics, network.NewNIC{Name: q.Name, VPCID: n.VPCID, SubnetID: n.SubnetID, IP: n.IP, SGID: n.SGID})
 	}
 	if q.OperatorName != "" {
 		p.wantsEIP = true
@@ -179,26 +204,25 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 }
 
 func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequest, p *createPlan) error {
-	gb := defaultBootGB
-	if q.BootDiskSpace != nil {
-		gb = *q.BootDiskSpace
-	}
-	if err := s.Catalog.CheckBootDiskSpec(ctx, c.Region, q.BootDiskSetType, gb); err != nil {
+	if err := s.planSystem(ctx, c, q, p); err != nil {
 		return err
 	}
-	if least := p.image.virtualGB(); gb < least {
-		return retcode.BootDiskTooSmall.Errorf("BootDiskSpace is %d GB, image %s needs %d", gb, p.image.ID, least)
+	if p.data != nil && p.data.SetID != p.storage.ID {
+		return retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", p.data.SetType, q.BootDiskSetType)
 	}
-	p.disks = []planDisk{{block.Boot, p.storage, gb}}
 	wanted := q.DataDisks
 	if q.DataDiskSpace > 0 {
 		setType := q.DataDiskSetType
 		if setType == "" {
 			setType = q.BootDiskSetType
 		}
-		wanted = append([]dataDisk{{SetType: setType, DiskSpace: q.DataDiskSpace}}, wanted...)
+		wanted = append([]dataDisk{{SetType: setType, DiskSpace: q.DataDiskSpace, Secret: q.DataDiskSecret}}, wanted...)
 	}
 	for _, d := range wanted {
+		secret, err := block.CheckSecret("the secret of a data disk", d.Secret)
+		if err != nil {
+			return err
+		}
 		set, err := s.Fleet.StorageSet(ctx, c.Owner(), c.Region, d.SetType)
 		if err != nil {
 			return err
@@ -209,16 +233,66 @@ func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequ
 		if set.ID != p.storage.ID {
 			return retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", d.SetType, q.BootDiskSetType)
 		}
-		p.disks = append(p.disks, planDisk{block.Data, set, d.DiskSpace})
+		p.disks = append(p.disks, planDisk{block.Data, set, d.DiskSpace, secret})
 	}
-	most := maxDisks
-	if p.image.Arch == "aarch64" {
-		most = maxDisksARM
+	all := len(p.disks)
+	for _, d := range []*block.Disk{p.boot, p.data} {
+		if d != nil {
+			all++
+		}
 	}
-	if len(p.disks) > most {
+	if most := block.Most(p.image.Arch); all > most {
 		return retcode.BindLimitReached.Errorf("a machine takes %d disks", most)
 	}
 	return nil
+}
+
+// planSystem checks what the machine starts from: a new disk with the image's data, or one that has a system. Of that
+// the request says which, and the image what it can.
+func (s *Service) planSystem(ctx context.Context, c *action.Call, q *createVMRequest, p *createPlan) error {
+	if p.boot != nil {
+		switch {
+		case !p.boot.Bootable || p.boot.Shareable:
+			return retcode.InvalidParameter.Errorf("BootDiskID: %s holds no system", p.boot.ID)
+		case p.boot.SetID != p.storage.ID:
+			return retcode.InvalidParameter.Errorf("BootDiskSetType: %s is of %s", p.boot.ID, p.boot.SetType)
+		case q.BootDiskSpace != nil && *q.BootDiskSpace != p.boot.SizeGB:
+			return retcode.InvalidParameter.Errorf("BootDiskSpace: %s has %d GB, UpgradeDisk makes it larger", p.boot.ID, p.boot.SizeGB)
+		case windows(q.OSType) != windows(p.image.OSType):
+			return retcode.InvalidParameter.Errorf("OSType is %s, image %s is %s", q.OSType, p.image.ID, p.image.OSType)
+		}
+		system := *p.image
+		system.OSType, system.OSName = q.OSType, osName(q.OSName, q.OSVersion)
+		p.image = &system
+		return nil
+	}
+	gb := defaultBootGB
+	if q.BootDiskSpace != nil {
+		gb = *q.BootDiskSpace
+	}
+	if err := s.Catalog.CheckBootDiskSpec(ctx, c.Region, q.BootDiskSetType, gb); err != nil {
+		return err
+	}
+	if least := p.image.virtualGB(); gb < least {
+		return retcode.BootDiskTooSmall.Errorf("BootDiskSpace is %d GB, image %s needs %d", gb, p.image.ID, least)
+	}
+	secret, err := block.CheckSecret("BootDiskSecret", q.BootDiskSecret)
+	if err != nil {
+		return err
+	}
+	if secret != "" {
+		gb += encryptedGB
+	}
+	p.disks = []planDisk{{block.Boot, p.storage, gb, secret}}
+	return nil
+}
+
+// osName is how a system is called: its name with the version, which the name may say already.
+func osName(name, version string) string {
+	if strings.Contains(name, version) {
+		return name
+	}
+	return name + " " + version
 }
 
 // planGuest checks what the guest is told.

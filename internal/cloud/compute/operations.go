@@ -37,8 +37,12 @@ type job struct {
 	OldCPUs, OldMemory int `json:",omitempty"`
 	// Install: what the system is made anew of.
 	Install *install `json:",omitempty"`
-	// NICs are the elastic ones that a deletion takes away; DropNICs: they are destroyed.
+	// Disks are those that were there before the machine, System the one of them that it starts from.
+	Disks  []*block.Use `json:",omitempty"`
+	System string       `json:",omitempty"`
+	// NICs are the elastic ones that a creation makes, in VPCs, or a deletion takes away; DropNICs: they are destroyed.
 	NICs     []string `json:",omitempty"`
+	VPCs     []string `json:",omitempty"`
 	DropNICs bool     `json:",omitempty"`
 }
 
@@ -46,8 +50,8 @@ type job struct {
 var errSuperseded = retcode.InvalidVMState.Errorf("cut short by PoweroffVMInstance")
 
 type workflows struct {
-	create, start, stop, restart, poweroff, resize, reinstall, rescue, del, terminate *workflow.Workflow[job]
-	discs                                                                             *workflow.Workflow[discJob]
+	create, assemble, start, stop, restart, poweroff, resize, reinstall, rescue, del, terminate *workflow.Workflow[job]
+	discs                                                                                       *workflow.Workflow[discJob]
 }
 
 func (s *Service) register() {
@@ -56,6 +60,15 @@ func (s *Service) register() {
 		create: workflow.Register(e, workflow.Definition[job]{
 			Name: "vm.create",
 			Steps: []workflow.Step[job]{
+				{Name: "prepare", Do: s.prepare, Undo: s.unprepare},
+				{Name: "start", Do: s.firstStart, Undo: s.removeDomain},
+			},
+			Settle: s.created, Abort: s.createFailed,
+		}),
+		assemble: workflow.Register(e, workflow.Definition[job]{
+			Name: "vm.assemble", // a creation with disks that were there before
+			Steps: []workflow.Step[job]{
+				{Name: "bring disks", Do: s.bringDisks, Undo: s.returnDisks, Deadline: block.CopyTime},
 				{Name: "prepare", Do: s.prepare, Undo: s.unprepare},
 				{Name: "start", Do: s.firstStart, Undo: s.removeDomain},
 			},

@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -25,10 +26,34 @@ func (s *Service) prepare(ctx context.Context, j *job) error {
 	}
 	var g errgroup.Group
 	for _, d := range disks[v.ID] {
-		g.Go(func() error { return s.ensureVolume(ctx, v, d) })
+		if d.State == block.Creating {
+			g.Go(func() error { return s.ensureVolume(ctx, v, d) })
+		}
 	}
 	g.Go(func() error { return s.connect(ctx, v) })
+	for _, vpc := range j.VPCs {
+		g.Go(func() error { return s.sync(ctx, v, vpc) })
+	}
 	return g.Wait()
+}
+
+// bringDisks makes the volumes of disks that were there before the machine be on its host.
+func (s *Service) bringDisks(ctx context.Context, j *job) error {
+	for _, u := range j.Disks {
+		if err := s.Block.BringUse(ctx, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) returnDisks(ctx context.Context, j *job) error {
+	for _, u := range j.Disks {
+		if err := s.Block.ReturnUse(ctx, u); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) ensureVolume(ctx context.Context, v *VM, d block.Disk) error {
@@ -38,8 +63,10 @@ func (s *Service) ensureVolume(ctx context.Context, v *VM, d block.Disk) error {
 	return nil
 }
 
-func (s *Service) connect(ctx context.Context, v *VM) error {
-	if err := s.Network.SyncVPC(ctx, v.VPCID); err != nil {
+func (s *Service) connect(ctx context.Context, v *VM) error { return s.sync(ctx, v, v.VPCID) }
+
+func (s *Service) sync(ctx context.Context, v *VM, vpc string) error {
+	if err := s.Network.SyncVPC(ctx, vpc); err != nil {
 		return networkFailure(err, retcode.VMCreateNICFailed.Errorf("the network of %s could not be set up", v.ID))
 	}
 	return nil
@@ -56,6 +83,9 @@ func (s *Service) unprepare(ctx context.Context, j *job) error {
 		return err
 	}
 	for _, d := range disks[j.VM] {
+		if d.State != block.Creating { // it was there before
+			continue
+		}
 		if err := s.Block.RemoveVolume(ctx, d); err != nil {
 			return err
 		}
@@ -68,12 +98,15 @@ func (s *Service) unprepare(ctx context.Context, j *job) error {
 		if _, err := s.Network.BeginUnbindAllTx(ctx, tx, v.ID); err != nil {
 			return err
 		}
+		if _, err := s.Network.BeginLeaveTx(ctx, tx, v.ID); err != nil {
+			return err
+		}
 		return s.Network.KeepPort(ctx, tx, v.PortID)
 	})
 	if err != nil {
 		return err
 	}
-	return s.Network.SyncVPC(ctx, v.VPCID)
+	return s.Network.SyncOwner(ctx, v.ID)
 }
 
 // startingShown is how long a new machine may take to run before its row says that it is starting.
@@ -130,6 +163,14 @@ func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
 	if err := s.Block.SettleCreateTx(ctx, tx, j.VM); err != nil {
 		return err
 	}
+	for _, u := range j.Disks {
+		if err := s.Block.SettleUseTx(ctx, tx, u, u.Disk == j.System); err != nil {
+			return err
+		}
+	}
+	if err := s.Network.SettleJoinTx(ctx, tx, j.NICs...); err != nil {
+		return err
+	}
 	for _, id := range j.EIPs {
 		if err := s.Network.SettleBindTx(ctx, tx, id); err != nil {
 			return err
@@ -148,7 +189,7 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 	if err != nil {
 		return err
 	}
-	disks := all[v.ID]
+	disks := slices.DeleteFunc(all[v.ID], func(d block.Disk) bool { return d.State != block.Creating })
 	if err := s.Catalog.Release(ctx, tx, v.Company, v.Region, vmQuota(v, disks)); err != nil {
 		return err
 	}
@@ -156,6 +197,17 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 		return err
 	}
 	if err := s.Block.EndTx(ctx, tx, block.Failed, disks...); err != nil {
+		return err
+	}
+	for _, u := range j.Disks {
+		if err := s.Block.UndoUseTx(ctx, tx, u, cause); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Network.BeginLeaveTx(ctx, tx, v.ID); err != nil { // when no step began
+		return err
+	}
+	if err := s.Network.SettleLeaveTx(ctx, tx, true, j.NICs...); err != nil {
 		return err
 	}
 	if err := s.Network.SettleUnbindTx(ctx, tx, j.EIPs...); err != nil {

@@ -115,7 +115,7 @@ func (s *Service) powerOff(ctx context.Context, j *job) error {
 	}
 	s.tell(v.ID) // whoever waits for the domain looks again
 	for _, op := range others {
-		if op.Workflow == "vm.create" || op.Workflow == "vm.start" || op.Workflow == "vm.stop" || op.Workflow == "vm.restart" || op.Workflow == "vm.rescue" {
+		if op.Workflow == "vm.create" || op.Workflow == "vm.assemble" || op.Workflow == "vm.start" || op.Workflow == "vm.stop" || op.Workflow == "vm.restart" || op.Workflow == "vm.rescue" {
 			if _, err := s.Engine.Wait(ctx, op.ID); err != nil {
 				return workflow.Retry(err)
 			}

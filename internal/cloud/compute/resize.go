@@ -83,7 +83,7 @@ func (s *Service) resizeVM(ctx context.Context, c *action.Call, q *resizeRequest
 		if err != nil {
 			return nil, err
 		}
-		if err := s.Ledger.Change(ctx, tx, ledger.Resize{ID: v.ID, Items: priced(v, disks[v.ID][0])}); err != nil {
+		if err := s.Ledger.Change(ctx, tx, ledger.Resize{ID: v.ID, Items: priced(v, disks[v.ID]...)}); err != nil {
 			return nil, err
 		}
 		if v.State == Running {

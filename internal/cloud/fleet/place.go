@@ -31,6 +31,7 @@ type Spot struct {
 	VMType      string // compute set type
 	StorageType string // storage set type; empty: no disk is placed
 	Arch        string // empty: any
+	Prefer      string // a host that comes first, if it is one of those; empty: none
 	Demand      Demand
 }
 
@@ -85,6 +86,15 @@ func (s *Service) Candidates(spot Spot) []string {
 // has, in the caller's transaction. 14003/14004 no usable host of the type, 14005/14006 the set's
 // total free is too small, 1019 no single host fits.
 func (s *Service) Place(ctx context.Context, tx bun.Tx, spot Spot, candidates []string) (hostID string, err error) {
+	if spot.Prefer != "" {
+		may, err := s.usable(tx, spot).Where("h.id = ?", spot.Prefer).Exists(ctx)
+		if err != nil {
+			return "", err
+		}
+		if may {
+			candidates = append([]string{spot.Prefer}, candidates...)
+		}
+	}
 	for _, id := range candidates {
 		if ok, err := take(ctx, tx, id, spot.Demand); err != nil || ok {
 			return id, err

@@ -59,7 +59,7 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 	}
 	mac := ""
 	if q.MAC != "" {
-		if mac, err = parseMAC(q.MAC); err != nil {
+		if mac, err = ParseMAC("MAC", q.MAC); err != nil {
 			return nil, err
 		}
 	}
@@ -86,22 +86,22 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 		if err := s.Catalog.Reserve(ctx, tx, n.Company, n.Region, catalog.Amounts{catalog.NIC: 1}); err != nil {
 			return err
 		}
-		owner := Owner{ofNIC, n.ID}
-		if outer != nil {
+		if outer == nil {
+			if err := s.insertLAN(ctx, tx, c.OwnScope(), n, q.IP, q.SGID, mac); err != nil {
+				return err
+			}
+		} else {
 			if err := checkGroups(ctx, tx, c.OwnScope(), q.SGID); err != nil {
 				return err
 			}
-			port := &Port{ID: n.ID, Region: n.Region, Company: n.Company, OwnerKind: owner.Kind, OwnerID: owner.ID, InnerSG: q.SGID, OuterSG: q.SGID,
+			port := &Port{ID: n.ID, Region: n.Region, Company: n.Company, OwnerKind: ofNIC, OwnerID: n.ID, InnerSG: q.SGID, OuterSG: q.SGID,
 				InMbps: n.Bandwidth, OutMbps: n.Bandwidth, Kept: true, CreatedAt: now, UpdatedAt: now}
 			if err := s.reserveOuter(ctx, tx, outer, port); err != nil {
 				return err
 			}
-		} else if _, err := s.ReservePort(ctx, tx, PortRequest{Scope: c.OwnScope(), ID: n.ID, VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.IP, MAC: mac, Owner: owner,
-			InnerSG: q.SGID, OuterSG: q.SGID, AnyGroup: true, Kept: true}); err != nil {
-			return err
-		}
-		if _, err := tx.NewInsert().Model(n).Exec(ctx); err != nil {
-			return err
+			if _, err := tx.NewInsert().Model(n).Exec(ctx); err != nil {
+				return err
+			}
 		}
 		if err := tag.Attach(ctx, tx, now, resource.Item{ID: n.ID, Company: n.Company, Region: n.Region, Kind: "NIC"}, q.TagKeyValuePairs); err != nil {
 			return err
@@ -296,26 +296,8 @@ func (s *Service) attach(ctx context.Context, c *action.Call, q *attachNICReques
 		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil {
 			return err
 		}
-		// Whoever attaches to the machine meets here, so that its NICs are counted exactly.
-		if _, err := lockPort(ctx, tx, m.PortID); err != nil {
-			return err
-		}
-		port, err := lockPort(ctx, tx, n.ID)
+		port, err := s.beginJoin(ctx, tx, n, m, q.ResourceID)
 		if err != nil {
-			return err
-		}
-		if err := s.checkAttach(ctx, tx, n, port, m, q.ResourceID); err != nil {
-			return err
-		}
-		if ok, err := s.turn(ctx, tx, "nic", n.ID, Bounding, nil, Free); err != nil {
-			return err
-		} else if !ok {
-			return retcode.InvalidResourceState.Errorf("%s is being changed", n.ID)
-		}
-		if _, err := tx.NewRaw("UPDATE nic SET bind_kind = ?, bind_id = ? WHERE id = ?", VM, q.ResourceID, n.ID).Exec(ctx); err != nil {
-			return err
-		}
-		if _, err := tx.NewRaw("UPDATE port SET owner_kind = ?, owner_id = ?, host_id = ?, kept = ? WHERE id = ?", VM, q.ResourceID, m.HostID, false, n.ID).Exec(ctx); err != nil {
 			return err
 		}
 		op, err = s.acceptNIC(ctx, tx, c.Action, s.attachNIC, n, port, q.ResourceID)
@@ -448,7 +430,7 @@ type updateNICMACRequest struct {
 
 func (s *Service) updateNICMAC(ctx context.Context, c *action.Call, q *updateNICMACRequest) (*action.Empty, error) {
 	c.AddResource(q.NICID)
-	mac, err := parseMAC(q.MAC)
+	mac, err := ParseMAC("MAC", q.MAC)
 	if err != nil {
 		return nil, err
 	}
@@ -463,19 +445,14 @@ func (s *Service) updateNICMAC(ctx context.Context, c *action.Call, q *updateNIC
 		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil {
 			return err
 		}
-		ok, err := changed(tx.NewRaw("UPDATE port SET mac = ?0, updated_at = ?1 WHERE id = ?2 AND kept AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.mac = ?0 AND p.id <> ?2)",
-			mac, s.Clock.Micros(), n.ID).Exec(ctx))
-		if database.IsUnique(err) || err == nil && !ok {
-			return retcode.InvalidParameter.Errorf("MAC: %s is in use", mac)
-		}
-		return err
+		return s.SetMAC(ctx, tx, n.ID, mac)
 	})
 }
 
 type checkMACResponse struct{ InUse bool }
 
 func (s *Service) checkMAC(ctx context.Context, _ *action.Call, q *macRequest) (*checkMACResponse, error) {
-	mac, err := parseMAC(q.MAC)
+	mac, err := ParseMAC("MAC", q.MAC)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,14 @@ const (
 	maxNICsARM = 3
 )
 
+// MostNICs is how many elastic NICs a machine of an architecture takes.
+func MostNICs(arch string) int {
+	if arch == "aarch64" {
+		return maxNICsARM
+	}
+	return maxNICs
+}
+
 // NIC is a row of elastic NICs. Its port has the same id; while it is attached to nothing, the port is kept.
 type NIC struct {
 	bun.BaseModel `bun:"table:nic"`
@@ -155,14 +163,14 @@ func nicByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*
 	return n, err
 }
 
-// parseMAC reads a wanted MAC: 4 none, 113 not a unicast address.
-func parseMAC(text string) (string, error) {
+// ParseMAC reads a wanted MAC, which parameter name gave: 4 none, 113 not a unicast address.
+func ParseMAC(name, text string) (string, error) {
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(mac) != 6 {
-		return "", retcode.InvalidParameterFormat.Errorf("MAC: %q is no hardware address", text)
+		return "", retcode.InvalidParameterFormat.Errorf("%s: %q is no hardware address", name, text)
 	}
 	if mac[0]&1 != 0 || strings.Trim(mac.String(), "0:") == "" {
-		return "", retcode.InvalidParameter.Errorf("MAC: %s is no unicast address", mac)
+		return "", retcode.InvalidParameter.Errorf("%s: %s is no unicast address", name, mac)
 	}
 	return mac.String(), nil
 }
@@ -202,10 +210,7 @@ func (p *Port) pooled() *pool {
 // checkAttach refuses what a machine does not take: 208 too many NICs, 8002 an address that it has already, 113 a
 // segment that its host does not reach. The caller holds the machine's own port.
 func (s *Service) checkAttach(ctx context.Context, tx bun.Tx, n *NIC, port *Port, m *Machine, id string) error {
-	limit := maxNICs
-	if m.Arch == "aarch64" {
-		limit = maxNICsARM
-	}
+	limit := MostNICs(m.Arch)
 	if there, err := tx.NewSelect().Model((*NIC)(nil)).Where("bind_id = ?", id).Count(ctx); err != nil {
 		return err
 	} else if there >= int64(limit) {
@@ -395,6 +400,67 @@ func (s *Service) endNIC(ctx context.Context, tx bun.Tx, id string) error {
 		return err
 	}
 	return s.Ledger.End(ctx, tx, id)
+}
+
+// NewNIC is an inner NIC that is made with its machine. Empty: any address, no security group.
+type NewNIC struct{ Name, Project, VPCID, SubnetID, IP, SGID string }
+
+// BeginJoinTx makes a NIC that is attached to a machine which is being made and returns its id. The caller has taken
+// its quota, and locks it. Codes as CreateNIC's and AttachNIC's. After SyncOwner: SettleJoinTx, or else BeginLeaveTx.
+func (s *Service) BeginJoinTx(ctx context.Context, tx bun.Tx, scope action.Scope, q NewNIC, id string, m *Machine) (string, error) {
+	now := s.Clock.Micros()
+	n := &NIC{ID: database.NewID("nic"), Region: scope.Region, Company: scope.Company, Project: q.Project, Name: q.Name, Kind: LAN, VPCID: q.VPCID, SubnetID: q.SubnetID,
+		State: Free, CreatedAt: now, UpdatedAt: now}
+	if err := s.insertLAN(ctx, tx, scope, n, q.IP, q.SGID, ""); err != nil {
+		return "", err
+	}
+	_, err := s.beginJoin(ctx, tx, n, m, id)
+	return n.ID, err
+}
+
+// insertLAN writes an inner NIC, attached to nothing, with its address.
+func (s *Service) insertLAN(ctx context.Context, tx bun.Tx, scope action.Scope, n *NIC, ip, group, mac string) error {
+	if _, err := s.ReservePort(ctx, tx, PortRequest{Scope: scope, ID: n.ID, VPCID: n.VPCID, SubnetID: n.SubnetID, IP: ip, MAC: mac, Owner: Owner{ofNIC, n.ID},
+		InnerSG: group, OuterSG: group, AnyGroup: true, Kept: true}); err != nil {
+		return err
+	}
+	_, err := tx.NewInsert().Model(n).Exec(ctx)
+	return err
+}
+
+// beginJoin makes a Free NIC one of a machine and returns its port.
+func (s *Service) beginJoin(ctx context.Context, tx bun.Tx, n *NIC, m *Machine, id string) (*Port, error) {
+	// Whoever attaches to the machine meets here, so that its NICs are counted exactly.
+	if _, err := lockPort(ctx, tx, m.PortID); err != nil {
+		return nil, err
+	}
+	port, err := lockPort(ctx, tx, n.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkAttach(ctx, tx, n, port, m, id); err != nil {
+		return nil, err
+	}
+	if ok, err := s.turn(ctx, tx, "nic", n.ID, Bounding, nil, Free); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, retcode.InvalidResourceState.Errorf("%s is being changed", n.ID)
+	}
+	if _, err := tx.NewRaw("UPDATE nic SET bind_kind = ?, bind_id = ? WHERE id = ?", VM, id, n.ID).Exec(ctx); err != nil {
+		return nil, err
+	}
+	_, err = tx.NewRaw("UPDATE port SET owner_kind = ?, owner_id = ?, host_id = ?, kept = ? WHERE id = ?", VM, id, m.HostID, false, n.ID).Exec(ctx)
+	return port, err
+}
+
+// SettleJoinTx makes NICs Bound that BeginJoinTx made.
+func (s *Service) SettleJoinTx(ctx context.Context, tx bun.Tx, ids ...string) error {
+	for _, id := range ids {
+		if _, err := s.turn(ctx, tx, "nic", id, Bound, nil, Bounding); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BeginLeaveTx takes an owner's elastic NICs and its part in VIPs away from it (its deletion) and returns the NICs'

@@ -145,6 +145,17 @@ func newMAC() string {
 	return mac.String()
 }
 
+// SetMAC gives a port another MAC (of ParseMAC), for when it is next plugged in: 113 in use. SyncVPC must follow when it
+// is in its network.
+func (s *Service) SetMAC(ctx context.Context, tx bun.Tx, portID, mac string) error {
+	ok, err := changed(tx.NewRaw("UPDATE port SET mac = ?0, updated_at = ?1, generation = generation + 1 WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM port AS p WHERE p.mac = ?0 AND p.id <> ?2)",
+		mac, s.Clock.Micros(), portID).Exec(ctx))
+	if database.IsUnique(err) || err == nil && !ok {
+		return retcode.InvalidParameter.Errorf("MAC: %s is in use", mac)
+	}
+	return err
+}
+
 // PlacePort says on which host the port is plugged.
 func (s *Service) PlacePort(ctx context.Context, tx bun.Tx, portID, hostID string) error {
 	return s.setPort(ctx, tx, portID, "host_id", hostID)
