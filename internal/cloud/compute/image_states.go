@@ -118,13 +118,19 @@ func (s *Service) showProgress(ctx context.Context, id string, percent int) {
 	})
 }
 
-// usedBy names what stands on an image, empty: nothing. Machines in the bin count: they can be restored.
+// usedBy names what stands on an image, empty: nothing. Machines in the bin count: they can be restored. Disks know
+// their file alone: while another image is the same file they may be of that one, and those of other tenants are.
 func usedBy(ctx context.Context, idb bun.IDB, i *Image) (string, error) {
+	disks := idb.NewSelect().TableExpr("disk").ColumnExpr("id").Where("image_digest = ? AND image_digest <> '' AND ended_at = 0", i.Digest).
+		Where("NOT EXISTS (SELECT 1 FROM image WHERE digest = ? AND id <> ? AND ended_at = 0)", i.Digest, i.ID)
+	if i.Type == CustomImage {
+		disks = disks.Where("company = ?", i.Company)
+	}
 	var ids []string
 	for _, q := range []*bun.SelectQuery{
 		idb.NewSelect().TableExpr("vm").ColumnExpr("id").Where("(image_id = ? OR rescue_id = ?) AND ended_at = 0 AND state <> ?", i.ID, i.ID, Failed),
 		idb.NewSelect().TableExpr("vm_iso").ColumnExpr("vm_id").Where("image_id = ?", i.ID),
-		idb.NewSelect().TableExpr("disk").ColumnExpr("id").Where("image_digest = ? AND image_digest <> '' AND ended_at = 0", i.Digest),
+		disks,
 	} {
 		if err := q.Limit(1).Scan(ctx, &ids); err != nil {
 			return "", err

@@ -154,6 +154,22 @@ func (w *world) bigger(t *testing.T, id string) string {
 	return "image-bigger00000000"
 }
 
+// Two images that are the same file are two images: what was made of one, by whomever, does not keep the other.
+func TestTwinImages(t *testing.T) {
+	each(t, controllertest.Options{}, func(t *testing.T, w *world) {
+		file := qcow2(t, "1G")
+		first, second := w.imported(t, "qcow2", file), w.imported(t, "qcow2", file)
+		id := w.create(t, p{"ImageID": first})
+		w.demo.Must(t, "DeleteCustomImage", p{"ImageID": second})
+		w.demo.Must(t, "TerminateResource", p{"ResourceID": second})
+		controllertest.Eventually(t, settle, "the twin is destroyed", func() bool { return w.binned(t, second) == nil })
+		w.demo.Refuse(t, retcode.ImageInUse, "DeleteCustomImage", p{"ImageID": first})
+		w.stop(t, id)
+		w.demo.Must(t, "StartVMInstance", p{"VMID": id}) // its file is there
+		w.await(t, id, "Running")
+	})
+}
+
 func TestAbortImage(t *testing.T) {
 	w := start(t, controllertest.Options{})
 	id := w.create(t, nil)
