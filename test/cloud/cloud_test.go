@@ -38,6 +38,7 @@ type cloud struct {
 	admin  *cli.Client
 	demo   *cli.Client
 	other  *cli.Client // of a second tenant, whose VPC has the same CIDR
+	file   string      // the tiny image
 	image  string
 	hosts  []string // ids
 	subnet string   // second one of the demo tenant's VPC
@@ -116,7 +117,7 @@ func start(t *testing.T) *cloud {
 		t.Fatal(err)
 	}
 	t.Logf("two hosts after %.1f s", time.Since(began).Seconds())
-	c := &cloud{Trial: tr, ctx: ctx}
+	c := &cloud{Trial: tr, ctx: ctx, file: image.Path}
 	if c.admin, err = tr.Options.Admin(); err != nil {
 		t.Fatal(err)
 	}
@@ -189,13 +190,14 @@ func (c *cloud) furnish(t *testing.T) {
 
 // machine is one guest.
 type machine struct {
-	c      *cloud
-	client *cli.Client
-	id     string
-	host   int // from 1
-	ip     string
-	eips   []eip
-	via    *machine // who leads to it when it has no EIP
+	c        *cloud
+	client   *cli.Client
+	id       string
+	host     int    // from 1
+	password string // of root
+	ip       string
+	eips     []eip
+	via      *machine // who leads to it when it has no EIP
 }
 
 type eip struct{ id, ip string }
@@ -237,7 +239,7 @@ func (c *cloud) create(t *testing.T, client *cli.Client, name string, host int, 
 	for k, v := range more {
 		p[k] = v
 	}
-	m := &machine{c: c, client: client, host: host}
+	m := &machine{c: c, client: client, host: host, password: password}
 	until(t, c, time.Minute, "create "+name, func() error {
 		var answer struct{ VMID string }
 		_, err := c.admin.Call(c.ctx, "CreateVMInstance", p, &answer)
@@ -319,8 +321,11 @@ func (m *machine) info(t *testing.T, field string) string {
 	return ""
 }
 
-func (m *machine) dial() (*ssh.Client, error) {
-	config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.Password(password)}, Timeout: 20 * time.Second,
+func (m *machine) dial() (*ssh.Client, error) { return m.login(ssh.Password(m.password)) }
+
+// login logs root in.
+func (m *machine) login(by ssh.AuthMethod) (*ssh.Client, error) {
+	config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{by}, Timeout: 20 * time.Second,
 		HostKeyCallback: ssh.InsecureIgnoreHostKey()} // its key is made in the guest, nobody could know it
 	var conn net.Conn
 	var err error

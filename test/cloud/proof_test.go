@@ -24,8 +24,10 @@ func TestCloud(t *testing.T) {
 	c := start(t)
 	before := c.traces(t)
 
-	// Two at a time: each guest fills a core while it boots.
-	a, b := c.create(t, c.demo, "a", 1, nil), c.create(t, c.demo, "b", 2, nil)
+	// Two at a time: each guest fills a core while it boots, and a host has no room for more than it has cores.
+	a := c.create(t, c.demo, "a", 1, nil)
+	t.Run("machines", func(t *testing.T) { machines(t, c, a) })
+	b := c.create(t, c.demo, "b", 2, nil)
 	a.running(t)
 	b.running(t)
 	a.address(t)
@@ -172,6 +174,7 @@ func TestCloud(t *testing.T) {
 			a.page(t, a.eips[0].ip, 2*time.Minute)
 		}
 	})
+	t.Run("networks", func(t *testing.T) { networks(t, c, a, b, inner) })
 	t.Run("EIPs survive the gateway's host", func(t *testing.T) {
 		gateway := c.gatewayHost(t, a)
 		m := a

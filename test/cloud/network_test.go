@@ -1,0 +1,419 @@
+package cloud
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lingyun-cloud/lingyun/internal/cli"
+	"github.com/lingyun-cloud/lingyun/internal/trial"
+)
+
+// networks proves what guests feel of EIPs, NICs, VIPs, routes and security groups: a and b share a subnet, inner is
+// in another one and has no EIP.
+func networks(t *testing.T, c *cloud, a, b, inner *machine) {
+	t.Run("the chosen EIP is the way out", func(t *testing.T) { egress(t, a) })
+	t.Run("bandwidth is felt", func(t *testing.T) { bandwidth(t, a) })
+	t.Run("a NIC is plugged in and out", func(t *testing.T) { hotNIC(t, b, inner) })
+	t.Run("a VIP moves", func(t *testing.T) { movingVIP(t, a, b, inner) })
+	t.Run("a route leads to a guest", func(t *testing.T) { routed(t, b, inner) })
+	t.Run("security groups", func(t *testing.T) { groups(t, b) })
+}
+
+// egress: who is outside sees the default egress, before and after it was changed.
+func egress(t *testing.T, m *machine) {
+	c := m.c
+	for len(m.eips) < 2 {
+		m.address(t)
+	}
+	site := c.serve(t, "outside", c.Options.OutsideAddress().String()+":0", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		fmt.Fprint(w, host)
+	}))
+	for _, e := range []eip{m.eips[1], m.eips[0]} {
+		c.call(t, m.client, "UpdateVMDefaultGW", cli.Params{"VMID": m.id, "EIPID": e.id}, nil)
+		until(t, c, 20*time.Second, "another way out", func() error {
+			if from := m.must(t, "timeout 5 wget -qO- http://"+site+"/"); from != e.ip {
+				return fmt.Errorf("it comes from %s, not %s", from, e.ip)
+			}
+			return nil
+		})
+		m.page(t, m.eips[0].ip, 5*time.Second) // whatever the way out, each address answers
+		m.page(t, m.eips[1].ip, 5*time.Second)
+	}
+}
+
+// bandwidth: a transfer under way feels what an EIP is given, in both directions.
+func bandwidth(t *testing.T, m *machine) {
+	const low, high = 20, 1000 // Mbps
+	c, e := m.c, m.eips[0]
+	set := func(mbps int) {
+		c.call(t, m.client, "ModifyEIPBandwidth", cli.Params{"EIPID": e.id, "Bandwidth": mbps}, nil)
+		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeEIP", "EIPIDs", "Status", e.id, "Bound"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var l net.Listener
+	if err := c.Inside("outside", func() (err error) {
+		l, err = net.Listen("tcp", c.Options.OutsideAddress().String()+":0")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	host, port, _ := net.SplitHostPort(l.Addr().String())
+	connect := func(how string) *net.TCPConn {
+		m.must(t, "setsid nc "+host+" "+port+how+" 2>/dev/null &")
+		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
+		return conn.(*net.TCPConn)
+	}
+	// What a bucket that was idle lets through at once, a second's worth, is not counted, nor what buffers hold.
+	rate := func(mbps int, pass func(bytes int64) error) float64 {
+		if err := pass(int64(mbps) * 150_000 * min(1, int64(high/mbps))); err != nil {
+			t.Fatal(err)
+		}
+		size := int64(4 << 20)
+		began := time.Now()
+		if err := pass(size); err != nil {
+			t.Fatal(err)
+		}
+		return float64(size) * 8 / 1e6 / time.Since(began).Seconds()
+	}
+	check := func(direction string, limited, free float64) {
+		t.Logf("%s: %.1f Mbit/s of %d, %.1f of %d", direction, limited, low, free, high)
+		if limited < 0.5*low || limited > 1.2*low || free < 2*limited {
+			t.Errorf("%s: %.1f Mbit/s of %d, %.1f of %d", direction, limited, low, free, high)
+		}
+	}
+	set(low)
+	out := connect(" </dev/zero >/dev/null")
+	read := func(n int64) error { _, err := io.CopyN(io.Discard, out, n); return err }
+	limited := rate(low, read)
+	set(high)
+	check("out", limited, rate(low, read))
+	out.Close()
+
+	in := connect(" </dev/null >/dev/null")
+	_ = in.SetWriteBuffer(64 << 10)
+	write := func(n int64) error { _, err := io.CopyN(in, zeros{}, n); return err }
+	free := rate(low, write)
+	set(low)
+	check("in", rate(low, write), free)
+	in.Close()
+	set(50)
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// hotNIC: a running guest takes an interface in another subnet, answers on it, and loses it again.
+func hotNIC(t *testing.T, m, neighbour *machine) {
+	c := m.c
+	var made struct{ NICID string }
+	d, err := c.Defaults(c.ctx, m.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.call(t, m.client, "CreateNIC", cli.Params{"Name": "second", "VPCID": d.VPCID, "SubnetID": c.subnet}, &made)
+	var list struct{ Infos []struct{ IP, MAC string } }
+	c.call(t, m.client, "DescribeNIC", cli.Params{"NICIDs": []string{made.NICID}}, &list)
+	ip, mac := list.Infos[0].IP, list.Infos[0].MAC
+	state := func(state string) {
+		t.Helper()
+		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeNIC", "NICIDs", "NICStatus", made.NICID, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time a guest has to know that the first is over
+		c.call(t, m.client, "AttachNIC", cli.Params{"NICID": made.NICID, "ResourceID": m.id}, nil)
+		state("Bound")
+		until(t, c, 30*time.Second, "its address in the guest", func() error {
+			if out := m.must(t, "ip -o -4 addr; cat /sys/class/net/*/address"); !strings.Contains(out, " "+ip+"/24 ") || !strings.Contains(out, mac) {
+				return fmt.Errorf("the guest has\n%s", out)
+			}
+			return nil
+		})
+		until(t, c, 20*time.Second, "an answer on it", func() error {
+			out, err := neighbour.run(t, "ping -c1 -W2 "+ip+" && timeout 5 wget -qO- http://"+ip+"/")
+			if err != nil || !strings.Contains(out, "id="+m.id+"\n") {
+				return fmt.Errorf("%v\n%s", err, out)
+			}
+			return nil
+		})
+		m.page(t, m.eips[0].ip, 10*time.Second) // its way out is as it was
+		c.call(t, m.client, "DetachNIC", cli.Params{"NICID": made.NICID, "ResourceID": m.id}, nil)
+		state("Free")
+		until(t, c, 20*time.Second, "the guest without it", func() error {
+			if out := m.must(t, "cat /sys/class/net/*/address"); strings.Contains(out, mac) {
+				return fmt.Errorf("the guest has\n%s", out)
+			}
+			return nil
+		})
+	}
+	if out, err := neighbour.run(t, "ping -c1 -W1 "+ip); err == nil {
+		t.Errorf("it is answered for:\n%s", out)
+	}
+	c.call(t, m.client, "DeleteNIC", cli.Params{"NICID": made.NICID}, nil)
+}
+
+// movingVIP: an address is with whoever of its machines announces it, and with no other machine.
+func movingVIP(t *testing.T, a, b, client *machine) {
+	c := a.c
+	d, err := c.Defaults(c.ctx, a.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ VIPID string }
+	c.call(t, a.client, "AllocateVIP", cli.Params{"Name": "entry", "VIPType": "LAN", "VPCID": d.VPCID, "SubnetID": d.SubnetID, "AssociatedResourceIDs": []string{a.id, b.id}}, &made)
+	var list struct{ Infos []struct{ IP, Status string } }
+	until(t, c, time.Minute, "the VIP", func() error {
+		c.call(t, a.client, "DescribeVIP", cli.Params{"VIPIDs": []string{made.VIPID}}, &list)
+		if len(list.Infos) != 1 || list.Infos[0].Status != "Available" {
+			return fmt.Errorf("%+v", list)
+		}
+		return nil
+	})
+	vip := list.Infos[0].IP
+	carry := func(m *machine) {
+		m.must(t, "ip addr add "+vip+"/32 dev eth0; arping -q -c3 -A -I eth0 "+vip)
+	}
+	drop := func(m *machine) { m.must(t, "ip addr del "+vip+"/32 dev eth0") }
+	answers := func(m *machine) {
+		until(t, c, 20*time.Second, "the page of "+m.id+" on the VIP", func() error {
+			out, err := client.run(t, "timeout 3 wget -qO- http://"+vip+"/")
+			if err != nil || !strings.Contains(out, "id="+m.id+"\n") {
+				return fmt.Errorf("%v\n%s", err, out)
+			}
+			return nil
+		})
+	}
+	carry(a)
+	answers(a)
+	drop(a)
+	carry(b)
+	answers(b)
+	c.call(t, a.client, "UpdateVIPBindResource", cli.Params{"VIPID": made.VIPID, "AssociatedResourceIDs": []string{a.id}}, nil)
+	until(t, c, 20*time.Second, "a VIP that b may not carry", func() error {
+		if out, err := client.run(t, "timeout 2 wget -qO- http://"+vip+"/"); err == nil {
+			return fmt.Errorf("it answers\n%s", out)
+		}
+		return nil
+	})
+	drop(b)
+	carry(a)
+	answers(a)
+	drop(a)
+	c.call(t, a.client, "ReleaseVIP", cli.Params{"VIPID": made.VIPID}, nil)
+}
+
+// routed: what a subnet's route names as next hop gets what is for the destination.
+func routed(t *testing.T, hop, client *machine) {
+	c := hop.c
+	const far = "10.50.0.9"
+	hop.must(t, "ip addr add "+far+"/32 dev lo")
+	if out, err := client.run(t, "ping -c1 -W1 "+far); err == nil {
+		t.Fatalf("%s answers without a route:\n%s", far, out)
+	}
+	var made struct{ RouteID string }
+	c.call(t, hop.client, "CreateSubnetRoute", cli.Params{"SubnetID": c.subnet, "Destination": "10.50.0.0/16", "NextHopType": "VM", "NextHop": hop.id}, &made)
+	until(t, c, 20*time.Second, "the way to "+far, func() error {
+		if out, err := client.run(t, "ping -c1 -W1 "+far); err != nil {
+			return errors.New(out)
+		}
+		return nil
+	})
+	c.call(t, hop.client, "DeleteSubnetRoute", cli.Params{"SubnetID": c.subnet, "RouteIDs": []string{made.RouteID}}, nil)
+	until(t, c, 20*time.Second, "no way to "+far, func() error {
+		if out, err := client.run(t, "ping -c1 -W1 "+far); err == nil {
+			return errors.New(out)
+		}
+		return nil
+	})
+	hop.must(t, "ip addr del "+far+"/32 dev lo")
+}
+
+// groups: what the rules of a group on the outer side let in, as a probe outside feels it.
+func groups(t *testing.T, m *machine) {
+	c, outside := m.c, m.c.Options.OutsideAddress().String()
+	d, err := c.Defaults(c.ctx, m.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(port string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(c.ctx, time.Second)
+		defer cancel()
+		return c.Dial(ctx, m.eips[0].ip+":"+port)
+	}
+	feel := func(what string) error { // nil: it gets through
+		if what == "ping" {
+			return c.Command(c.ctx, "outside", "ping", "-c1", "-W1", m.eips[0].ip).Run()
+		}
+		conn, err := dial(what)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	open := func(whats ...string) {
+		t.Helper()
+		for _, what := range whats {
+			until(t, c, 20*time.Second, what+" open", func() error { return feel(what) })
+		}
+	}
+	closed := func(whats ...string) {
+		t.Helper()
+		for _, what := range whats {
+			until(t, c, 20*time.Second, what+" closed", func() error {
+				if feel(what) == nil {
+					return errors.New("it gets through")
+				}
+				return nil
+			})
+		}
+	}
+	var group struct{ SGID string }
+	c.call(t, m.client, "CreateSecurityGroup", cli.Params{"Name": "probed", "Rule": []string{"ALL||any|ACCEPT|MEDIUM|0"}}, &group)
+	settled := func() {
+		t.Helper()
+		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeSecurityGroup", "SGIDs", "Status", group.SGID, "Available"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rule := func(text string) {
+		t.Helper()
+		settled()
+		c.call(t, m.client, "CreateSecurityGroupRule", cli.Params{"SGID": group.SGID, "Rules": []string{text}}, nil)
+	}
+	bind := func(sg string) {
+		t.Helper()
+		c.call(t, m.client, "BindSecurityGroup", cli.Params{"ResourceID": m.id, "SGID": sg, "NICType": "WAN"}, nil)
+	}
+	open("80", "22", "ping")
+	before, err := dial("80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	bind(group.SGID)
+	closed("80", "22", "ping")
+	// The connection was let in by a group that the machine has no more.
+	_ = before.SetDeadline(time.Now().Add(2 * time.Second))
+	_, _ = before.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+	if line, err := bufio.NewReader(before).ReadString('\n'); err == nil {
+		t.Errorf("an open connection outlives the group: %q", line)
+	}
+	rule("TCP|80|any|ACCEPT|LOW|1")
+	open("80")
+	closed("22", "ping")
+	rule("PING||any|ACCEPT|MEDIUM|1")
+	open("ping")
+	rule("TCP|80|" + outside + "/32|DROP|HIGH|1")
+	closed("80")
+
+	var addresses struct{ IPGroupID string }
+	c.call(t, m.client, "CreateIPGroup", cli.Params{"Name": "friends", "Rules": "198.18.0.0/24"}, &addresses)
+	rule("TCP|22|" + addresses.IPGroupID + "|ACCEPT|MEDIUM|1")
+	settled()
+	closed("22")
+	c.call(t, m.client, "UpdateIPGroup", cli.Params{"IPGroupID": addresses.IPGroupID, "Rules": "198.18.0.0/24," + outside}, nil)
+	open("22")
+	var ports struct{ PortGroupID string }
+	c.call(t, m.client, "CreatePortGroup", cli.Params{"Name": "shut", "Rules": "TCP:1"}, &ports)
+	rule("TCP|" + ports.PortGroupID + "|any|DROP|HIGH|1")
+	settled()
+	open("22")
+	c.call(t, m.client, "UpdatePortGroup", cli.Params{"PortGroupID": ports.PortGroupID, "Rules": "TCP:1,TCP:20-30"}, nil)
+	closed("22")
+
+	bind(d.OuterGroup)
+	open("80", "22", "ping")
+	settled()
+	until(t, c, 20*time.Second, "the group's end", func() error {
+		_, err := m.client.Call(c.ctx, "DeleteSecurityGroup", cli.Params{"SGID": group.SGID}, nil)
+		return err
+	})
+	until(t, c, 20*time.Second, "the end of its lists", func() error {
+		_, err := m.client.Call(c.ctx, "DeleteIPGroup", cli.Params{"IPGroupID": addresses.IPGroupID}, nil)
+		return err
+	})
+	c.call(t, m.client, "DeletePortGroup", cli.Params{"PortGroupID": ports.PortGroupID}, nil)
+}
+
+// lab is a VPC beside the demo tenant's own.
+type lab struct{ vpc, subnet string }
+
+func (c *cloud) lab(t *testing.T) lab {
+	t.Helper()
+	var made struct{ VPCID, SubnetID string }
+	c.call(t, c.demo, "CreateVPC", cli.Params{"Name": "lab", "Network": "10.9.0.0/16", "EnableGateway": true}, &made)
+	if err := trial.WaitState(c.ctx, c.demo, time.Minute, "DescribeVPC", "VPCIDs", "State", made.VPCID, "Available"); err != nil {
+		t.Fatal(err)
+	}
+	c.call(t, c.demo, "CreateSubnet", cli.Params{"Name": "lab", "VPCID": made.VPCID, "Network": "10.9.1.0/24"}, &made)
+	if err := trial.WaitState(c.ctx, c.demo, time.Minute, "DescribeSubnet", "SubnetIDs", "State", made.SubnetID, "Available"); err != nil {
+		t.Fatal(err)
+	}
+	return lab{made.VPCID, made.SubnetID}
+}
+
+func (l lab) remove(t *testing.T, c *cloud) {
+	t.Helper()
+	for _, call := range []struct{ name, key, id string }{{"DeleteSubnet", "SubnetID", l.subnet}, {"DeleteVPC", "VPCID", l.vpc}} {
+		until(t, c, time.Minute, call.name, func() error {
+			_, err := c.demo.Call(c.ctx, call.name, cli.Params{call.key: call.id}, nil)
+			return err
+		})
+	}
+}
+
+// linked: two VPCs reach each other while they are linked.
+func linked(t *testing.T, m, other *machine, l lab) {
+	c := m.c
+	d, err := c.Defaults(c.ctx, m.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(from, to *machine) error {
+		out, err := from.run(t, "timeout 2 wget -qO- http://"+to.ip+"/")
+		if err == nil && !strings.Contains(out, "id="+to.id+"\n") {
+			err = errors.New("another guest answers")
+		}
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		return nil
+	}
+	if fetch(m, other) == nil || fetch(other, m) == nil {
+		t.Fatal("VPCs that are not linked reach each other")
+	}
+	gateway := func(on bool) {
+		c.call(t, m.client, "UpdateVPCGateway", cli.Params{"VPCID": d.VPCID, "EnableGateway": on}, nil)
+		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeVPC", "VPCIDs", "State", d.VPCID, "Available"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gateway(true)
+	link := cli.Params{"VPCID": d.VPCID, "PeerType": "VPC", "PeerID": l.vpc}
+	c.call(t, m.client, "AssociateVPCPeering", link, nil)
+	until(t, c, 30*time.Second, "the other VPC", func() error { return errors.Join(fetch(m, other), fetch(other, m)) })
+	c.call(t, m.client, "DissociateVPCPeering", link, nil)
+	until(t, c, 30*time.Second, "the end of the link", func() error {
+		if fetch(m, other) == nil || fetch(other, m) == nil {
+			return errors.New("they reach each other")
+		}
+		return nil
+	})
+}
