@@ -358,11 +358,11 @@ type lab struct{ vpc, subnet string }
 func (c *cloud) lab(t *testing.T) lab {
 	t.Helper()
 	var made struct{ VPCID, SubnetID string }
-	c.call(t, c.demo, "CreateVPC", cli.Params{"Name": "lab", "Network": "10.9.0.0/16", "EnableGateway": true}, &made)
+	c.call(t, c.demo, "CreateVPC", cli.Params{"Name": "lab", "Network": "192.168.0.0/16", "EnableGateway": true}, &made)
 	if err := trial.WaitState(c.ctx, c.demo, time.Minute, "DescribeVPC", "VPCIDs", "State", made.VPCID, "Available"); err != nil {
 		t.Fatal(err)
 	}
-	c.call(t, c.demo, "CreateSubnet", cli.Params{"Name": "lab", "VPCID": made.VPCID, "Network": "10.9.1.0/24"}, &made)
+	c.call(t, c.demo, "CreateSubnet", cli.Params{"Name": "lab", "VPCID": made.VPCID, "Network": "192.168.9.0/24"}, &made)
 	if err := trial.WaitState(c.ctx, c.demo, time.Minute, "DescribeSubnet", "SubnetIDs", "State", made.SubnetID, "Available"); err != nil {
 		t.Fatal(err)
 	}
