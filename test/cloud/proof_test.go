@@ -26,11 +26,11 @@ func TestCloud(t *testing.T) {
 
 	// Two at a time: each guest fills a core while it boots, and a host has no room for more than it has cores.
 	a := c.create(t, c.demo, "a", 1, nil)
+	a.running(t)
+	a.address(t)
 	t.Run("machines", func(t *testing.T) { machines(t, c, a) })
 	b := c.create(t, c.demo, "b", 2, nil)
-	a.running(t)
 	b.running(t)
-	a.address(t)
 	b.address(t)
 	t.Logf("a: page after %.1f s of its EIP", a.page(t, a.eips[0].ip, 2*time.Minute).Seconds())
 	b.page(t, b.eips[0].ip, 2*time.Minute)
