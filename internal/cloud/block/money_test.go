@@ -180,6 +180,7 @@ func TestGrowthCosts(t *testing.T) {
 func TestExpiredDisks(t *testing.T) {
 	w := start(t, controllertest.Options{})
 	s := openShop(t, w)
+	snapshot, system := w.snapshot(t, s.disk), w.snapshot(t, s.boot)
 	w.Clock.Advance(32 * 24 * time.Hour)
 	w.awaitVM(t, s.vm, "Stopped")
 	w.Admin.Must(t, "Recharge", p{"CompanyID": w.demo.Company, "Amount": 5000, "FromType": "INPOUR_FROM_OFFLINE", "SerialNo": "bank-2"})
@@ -190,7 +191,9 @@ func TestExpiredDisks(t *testing.T) {
 		purchase{"UpgradeDisk", p{"DiskID": s.boot, "DiskSpace": 60}},
 		purchase{"CreateSnapshot", p{"DiskID": s.disk, "Name": "late"}},
 		purchase{"CreateSnapshot", p{"DiskID": s.boot, "Name": "late"}},
-		purchase{"CloneDisk", p{"Name": "clone", "ChargeType": "Month", "SrcID": s.disk}})
+		purchase{"CloneDisk", p{"Name": "clone", "ChargeType": "Month", "SrcID": s.disk}},
+		purchase{"CreateDiskFromSnapshot", p{"Name": "copy", "ChargeType": "Month", "Quantity": 1, "SrcSnapshotID": snapshot}},
+		purchase{"CreateDiskFromSnapshot", p{"Name": "copy", "ChargeType": "Month", "Quantity": 1, "SrcSnapshotID": system}})
 	w.demo.Must(t, "RenewResource", p{"ResourceID": s.disk})
 	w.demo.Must(t, "RenewResource", p{"ResourceID": s.vm})
 	w.demo.Must(t, "UpgradeDisk", p{"DiskID": s.disk, "DiskSpace": 40})

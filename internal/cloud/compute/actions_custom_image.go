@@ -114,6 +114,9 @@ func (s *Service) createImage(ctx context.Context, c *action.Call, q *createImag
 		if err != nil {
 			return err
 		}
+		if !disk.Written {
+			return retcode.InvalidVMState.Errorf("the new system of %s is still to be made: start it", v.ID)
+		}
 		i.Region, i.Company, i.State, i.Format = v.Region, v.Company, ImageMaking, formatQCOW2
 		i.Arch, i.OSType, i.OSName, i.LoginUser, i.UEFI = v.Arch, v.OSType, v.OSName, v.LoginUser, v.UEFI
 		i.CloudInit, i.QGA, i.Hotplug, i.OSDistribution = v.CloudInit, v.QGA, v.Hotplug, v.OSType

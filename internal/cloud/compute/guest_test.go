@@ -165,6 +165,7 @@ func TestReinstall(t *testing.T) {
 		if v := w.await(t, id, "Stopped"); v.String("Reason") == "" {
 			t.Error("a failed installation has no reason")
 		}
+		w.demo.Refuse(t, retcode.InvalidVMState, "CreateCustomImage", p{"VMID": id, "ImageName": "of-nothing"})
 		w.demo.Must(t, "StartVMInstance", p{"VMID": id})
 		w.await(t, id, "Running")
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/network"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -26,6 +27,8 @@ func (s *Service) settingActions() []action.Action {
 			Summary: "Replace the cloud-init data of a stopped virtual machine."}, s.updateUserData),
 		action.Define(action.Spec{Name: "UpdateVMCPUMode", Module: "vm", Mutates: true, Extension: true,
 			Summary: "Change the CPU mode of a stopped virtual machine."}, s.updateCPUMode),
+		action.Define(action.Spec{Name: "UpdateVMMAC", Module: "vm", Mutates: true, Extension: true,
+			Summary: "Change the address of the inner NIC of a stopped virtual machine."}, s.updateMAC),
 		action.Define(action.Spec{Name: "UpdateVMSupportHotPlug", Module: "vm", Mutates: true, Extension: true,
 			Summary: "Say whether a virtual machine can get CPUs and memory while it runs, from its next start on."}, s.updateHotplug),
 	}
@@ -198,6 +201,23 @@ func (s *Service) updateCPUMode(ctx context.Context, c *action.Call, q *updateCP
 	return nil, s.change(ctx, c, q.VMID, Rebuild, func(_ context.Context, _ bun.Tx, v *VM) ([]string, error) {
 		v.CPUMode = q.CPUMode
 		return []string{"cpu_mode"}, nil
+	})
+}
+
+type updateMACRequest struct {
+	VMID string `validate:"required" doc:"virtual machine id"`
+	MAC  string `validate:"required" doc:"unicast hardware address that no other NIC has"`
+	action.Tenant
+}
+
+// updateMAC changes the row alone: the machine is off, and its start tells the network and its host.
+func (s *Service) updateMAC(ctx context.Context, c *action.Call, q *updateMACRequest) (*action.Empty, error) {
+	mac, err := network.ParseMAC("MAC", q.MAC)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.change(ctx, c, q.VMID, Rebuild, func(ctx context.Context, tx bun.Tx, v *VM) ([]string, error) {
+		return nil, s.Network.SetMAC(ctx, tx, v.PortID, mac)
 	})
 }
 

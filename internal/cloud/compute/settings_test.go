@@ -32,6 +32,7 @@ func TestSettings(t *testing.T) {
 			func(v info) bool { return fmt.Sprint(v["BootDevices"]) == "[network hd]" }},
 		{"UpdateVMSupportHotPlug", p{"SupportHotplug": true}, nil, false, func(v info) bool { return v["SupportHotplug"] == true }},
 		{"UpdateVMCPUMode", p{"CPUMode": "host-passthrough"}, p{"CPUMode": "fast"}, true, func(v info) bool { return v.String("CPUMode") == "host-passthrough" }},
+		{"UpdateVMMAC", p{"MAC": "02:11:22:33:44:55"}, p{"MAC": "03:11:22:33:44:55"}, true, func(v info) bool { return strings.Contains(fmt.Sprint(v), "02:11:22:33:44:55") }},
 		{"UpdateVMUserData", p{"UserData": userData}, nil, true, func(info) bool { return true }},
 	} {
 		with := func(vm string, more p) p {
