@@ -21,7 +21,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/trial"
 )
 
-// The trial that boot starts for itself: nothing of it collides with that of `make up`.
+// The trial that a group starts for itself: nothing of it collides with that of `make up`.
 const (
 	bootDir    = "/var/lib/lingyun-bench"
 	bootRounds = 5
@@ -36,50 +36,19 @@ func (b *bench) boot() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	cache, err := filepath.Abs(".cache/guest") // where `make up` has it
+	p, err := b.startPlace(ctx)
+	defer stopPlace()
 	if err != nil {
 		return err
 	}
-	image, err := guest.Build(ctx, "tiny", guest.Options{Cache: cache})
-	if err != nil {
-		return err
-	}
-	binary, err := filepath.Abs(b.server)
-	if err != nil {
-		return err
-	}
-	virt := host.ProbeVirtType(ctx, slog.New(slog.DiscardHandler))
-	defer func() {
-		stop, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
-		if err := trial.Stop(stop, bootDir, true); err != nil && !errors.Is(err, trial.ErrNotRunning) {
-			log.Print("boot: ", err)
-		}
-	}()
-	t, _, err := trial.Start(ctx, trial.Options{Dir: bootDir, Prefix: "lybench", Hosts: 1, Binary: binary,
-		Listen: "127.0.0.1:18098", Segment: netip.MustParsePrefix("198.51.100.0/24"), VirtType: virt}, func(string) {})
-	if err != nil {
-		return err
-	}
-	id, err := t.ImportImage(ctx, image.Name, image)
-	if err != nil {
-		return err
-	}
-	client, err := t.Options.Demo()
-	if err != nil {
-		return err
-	}
-	net, err := t.Defaults(ctx, client)
-	if err != nil {
-		return err
-	}
+	client := p.client
 	var ours, theirs []time.Duration
 	for n := range bootRounds + 1 {
-		vm, took, err := create(ctx, client, net, id, fmt.Sprintf("boot-%d", n))
+		vm, took, err := create(ctx, client, p.net, p.image, fmt.Sprintf("boot-%d", n))
 		if err != nil {
 			return err
 		}
-		again, err := virsh(ctx, t, client, vm)
+		again, err := virsh(ctx, p, vm)
 		if err != nil {
 			return err
 		}
@@ -89,12 +58,71 @@ func (b *bench) boot() error {
 		ours, theirs = append(ours, took), append(theirs, again)
 	}
 	us, virsh := milliseconds(percentile(sortDurations(ours), .5)), milliseconds(percentile(sortDurations(theirs), .5))
-	note := fmt.Sprintf("median of %d, guests on %s", bootRounds, virt)
+	note := fmt.Sprintf("median of %d, guests on %s", bootRounds, p.Options.VirtType)
 	b.print(figure{Name: "create to running", Value: us, Unit: "ms", Note: note})
 	b.print(figure{Name: "virsh define and start", Value: virsh, Unit: "ms", Note: "same XML, same host, in turns with the creates"})
 	b.print(figure{Name: "create to running, ratio", Value: us / virsh, Unit: "x", Target: "<= 1.3"})
 	b.print(figure{Name: "create to running, more", Value: us - virsh, Unit: "ms", Target: "<= 150"})
 	return nil
+}
+
+// place is a trial of one host with an image.
+type place struct {
+	*trial.Trial
+	client *cli.Client // of a tenant
+	net    trial.Defaults
+	image  string
+}
+
+func (b *bench) startPlace(ctx context.Context) (*place, error) {
+	cache, err := filepath.Abs(".cache/guest") // where `make up` has it
+	if err != nil {
+		return nil, err
+	}
+	image, err := guest.Build(ctx, "tiny", guest.Options{Cache: cache})
+	if err != nil {
+		return nil, err
+	}
+	binary, err := filepath.Abs(b.server)
+	if err != nil {
+		return nil, err
+	}
+	p := &place{}
+	p.Trial, _, err = trial.Start(ctx, trial.Options{Dir: bootDir, Prefix: "lybench", Hosts: 1, Binary: binary,
+		Listen: "127.0.0.1:18098", Segment: netip.MustParsePrefix("198.51.100.0/24"),
+		VirtType: host.ProbeVirtType(ctx, slog.New(slog.DiscardHandler))}, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	if p.image, err = p.ImportImage(ctx, image.Name, image); err != nil {
+		return nil, err
+	}
+	if p.client, err = p.Options.Demo(); err != nil {
+		return nil, err
+	}
+	p.net, err = p.Defaults(ctx, p.client)
+	return p, err
+}
+
+func stopPlace() {
+	stop, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	if err := trial.Stop(stop, bootDir, true); err != nil && !errors.Is(err, trial.ErrNotRunning) {
+		log.Print(err)
+	}
+}
+
+// run executes a program on the host.
+func (p *place) run(ctx context.Context, argv ...string) (string, error) {
+	cmd, err := p.HostCommand(ctx, 1, argv...)
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
+	}
+	return string(out), nil
 }
 
 // create makes a machine and waits until it runs.
@@ -145,18 +173,9 @@ var (
 
 // virsh takes a running machine's definition, powers the machine off, and lets one virsh define and start the
 // same under another name: same disks, same port. Then it removes both.
-func virsh(ctx context.Context, t *trial.Trial, client *cli.Client, vm string) (time.Duration, error) {
-	run := func(argv ...string) (string, error) {
-		cmd, err := t.HostCommand(ctx, 1, argv...)
-		if err != nil {
-			return "", err
-		}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
-		}
-		return string(out), nil
-	}
+func virsh(ctx context.Context, p *place, vm string) (time.Duration, error) {
+	client := p.client
+	run := func(argv ...string) (string, error) { return p.run(ctx, argv...) }
 	names, err := run("virsh", "--quiet", "list", "--name")
 	if err != nil {
 		return 0, err

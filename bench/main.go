@@ -50,7 +50,7 @@ func (b *bench) print(f figure) {
 func main() {
 	log.SetFlags(0)
 	var b bench
-	only := flag.String("only", "", "run the groups whose name matches: placement, money, sqlite, postgres, boot, network, login")
+	only := flag.String("only", "", "run the groups whose name matches: placement, money, sqlite, postgres, boot, disk, network, login")
 	flag.BoolVar(&b.json, "json", false, "one JSON object a line")
 	flag.IntVar(&b.vms, "vms", 100_000, "machines in the table that pages are read from")
 	flag.StringVar(&b.server, "server", "bin/lingyun", "the binary to measure")
@@ -80,6 +80,7 @@ func (b *bench) run() error {
 		{"sqlite", func() error { return b.engine("sqlite") }},
 		{"postgres", func() error { return b.engine("postgres") }},
 		{"boot", b.boot},
+		{"disk", b.disk},
 		{"network", b.network},
 		{"login", b.login},
 	}
