@@ -448,40 +448,49 @@ func limits(t *testing.T, c *cloud, s storage, m *machine) {
 	d.gone(t)
 }
 
-// machineDisks are a system disk, whose snapshot is a disk with a system on it, and a data disk that is at /data.
-// The machine lives beside another one, and a host has processors for two.
-func machineDisks(t *testing.T, c *cloud, s storage, via *machine) {
-	m := c.create(t, c.demo, "with-data", via.host, cli.Params{"BootDiskSetType": s.set, "DataDiskSetType": s.set, "DataDiskSpace": dataGB, "MountDataDisk": true})
+// machineDisks are a data disk that is at /data, and a system disk: of its snapshot comes a disk that another machine
+// starts from. There is one such machine at a time beside another, since a host has processors for two.
+func machineDisks(t *testing.T, c *cloud, s storage, beside *machine) {
+	const mark = "of the first"
+	m := c.create(t, c.demo, "with-data", beside.host, cli.Params{"BootDiskSetType": s.set, "DataDiskSetType": s.set, "DataDiskSpace": dataGB, "MountDataDisk": true})
 	m.running(t)
-	m.via = via
+	m.via = beside
 	if out := m.must(t, "df -k /data | awk '$6 == \"/data\" && $2 > "+strconv.Itoa(dataGB<<20*9/10)+" {print \"fits\"}'"); out != "fits\n" {
 		t.Errorf("/data of the guest: %q\n%s", out, m.must(t, "cat /proc/mounts; df -k"))
 	}
-	m.must(t, "echo of the first >/data/file && echo of the first >/state/file && sync")
+	m.must(t, "echo "+mark+" >/data/file && echo "+mark+" >/state/file && sync")
 	snapshot, frozen := m.system(t).snapshot(t, "Bound")
 	if !frozen {
 		t.Error("the guest has an agent and its file systems were not at rest")
 	}
 	m.must(t, "echo later >/state/file && sync")
-	of := c.disk(t, "CreateDiskFromSnapshot", cli.Params{"SrcSnapshotID": snapshot})
-	device := of.attach(t, via)
-	if out := via.must(t, "mount -o ro "+device+"2 /mnt && cat /mnt/file && umount /mnt"); out != "of the first\n" {
-		t.Errorf("the disk of the system's snapshot has %q", out)
-	}
-	of.detach(t, via)
-	of.gone(t)
-
+	system := c.disk(t, "CreateDiskFromSnapshot", cli.Params{"SrcSnapshotID": snapshot})
 	data := m.disks(t, "Data")[0]
-	c.call(t, c.demo, "PoweroffVMInstance", cli.Params{"VMID": m.id}, nil)
-	m.state(t, "Stopped")
-	c.call(t, c.demo, "DeleteVMInstance", cli.Params{"VMID": m.id}, nil)
+	m.end(t)
 	data.state(t, "Unbound")
-	device = data.attach(t, via)
-	if out := via.must(t, "mount -o ro "+device+" /mnt && cat /mnt/file && umount /mnt"); out != "of the first\n" {
+	device := data.attach(t, beside)
+	if out := beside.must(t, "mount -o ro "+device+" /mnt && cat /mnt/file && umount /mnt"); out != mark+"\n" {
 		t.Errorf("the data disk of a machine that was deleted has %q", out)
 	}
-	data.detach(t, via)
+	data.detach(t, beside)
 	data.gone(t)
+
+	second := c.create(t, c.demo, "from-disk", beside.host, cli.Params{"BootDiskSetType": s.set, "BootSourceType": "Disk", "BootDiskID": system.id,
+		"OSName": "BusyBox on Debian 12", "OSVersion": "12", "OSType": "Linux"})
+	second.running(t)
+	second.via = beside
+	if out := second.must(t, "cat /state/file; cat /run/instance-id"); out != mark+"\n"+second.id+"\n" {
+		t.Errorf("the machine of the system's snapshot says %q", out)
+	}
+	second.end(t)
+}
+
+// end puts a guest into the bin.
+func (m *machine) end(t *testing.T) {
+	t.Helper()
+	m.c.call(t, m.client, "PoweroffVMInstance", cli.Params{"VMID": m.id}, nil)
+	m.state(t, "Stopped")
+	m.c.call(t, m.client, "DeleteVMInstance", cli.Params{"VMID": m.id}, nil)
 }
 
 // system is a guest's system disk.
