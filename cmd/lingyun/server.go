@@ -100,6 +100,7 @@ and networks run on without it.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Dir, "data", "/var/lib/lingyun", "data directory: database, key file, credentials, images")
+	f.StringVar(&cfg.Backup, "backup", "", "directory of backups (default: backup in the data directory)")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the API; one that is not loopback is served by HTTPS")
 	f.IntVar(&listenFD, "listen-fd", 0, "number of an open descriptor that is the API's listening socket (socket activation is understood too)")
 	f.StringVar(&cfg.Database, "database", "", "postgres://... (default: SQLite in the data directory)")

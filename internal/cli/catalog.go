@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -62,7 +63,36 @@ func configCommand() *cobra.Command {
 		cmd.Flags().BoolVar(&here, "here", false, "for the region alone")
 		return cmd
 	}
-	return group("config", "The platform's configuration", list,
+	restore := command("restore FILE", "Set every item of a copy of the configuration again", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		text, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		var copied struct {
+			Items []struct {
+				Region, ConfigKey, ConfigValue string
+				Sealed                         bool
+			}
+		}
+		if err := json.Unmarshal(text, &copied); err != nil {
+			return fmt.Errorf("%s is no copy of the configuration: %w", args[0], err)
+		}
+		for _, i := range copied.Items {
+			if i.Sealed {
+				fmt.Fprintf(s.err, "%s is a secret: set it by hand\n", i.ConfigKey)
+				continue
+			}
+			name, p := "UpdateConfig", Params{"ConfigKey": i.ConfigKey, "ConfigValue": i.ConfigValue}
+			if i.Region != "" {
+				name, p["Region"] = "UpdateRegionConfig", i.Region
+			}
+			if _, err := s.Call(ctx, name, p, nil); err != nil {
+				return fmt.Errorf("%s: %w", i.ConfigKey, err)
+			}
+		}
+		return nil
+	})
+	return group("config", "The platform's configuration", list, restore,
 		command("get ITEM", "Show one item", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
 			var r struct{ Info object }
 			if _, err := s.Call(ctx, "GetConfig", Params{"ConfigKey": args[0]}, &r); err != nil {

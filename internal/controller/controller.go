@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,6 +28,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/backup"
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/approval"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/audit"
@@ -106,6 +108,8 @@ type Config struct {
 	Holder string
 	// OnLost is called when the lease was lost: the process must end at once. Run returns then, too.
 	OnLost func(error)
+	// Backup is the directory of backups; empty: "backup" in Dir.
+	Backup string
 	// Limits of calls.
 	Limits action.Limits
 	// SweepEvery is how often the engine looks for operations that nobody started; 1 s when 0.
@@ -144,6 +148,7 @@ type Controller struct {
 	Timer     *timer.Service
 	OAuth     *oauth.Service
 	Approval  *approval.Service
+	Backups   *backup.Service
 	// Directory knows every kind of resource.
 	Directory *resource.Directory
 
@@ -308,6 +313,9 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		}}); err != nil {
 		return fmt.Errorf("OAuth: %w", err)
 	}
+
+	c.Backups = backup.New(backup.Deps{DB: c.DB, Clock: c.Clock, Dir: cmp.Or(cfg.Backup, filepath.Join(cfg.Dir, database.BackupDir)),
+		KeyFingerprint: c.secret.Fingerprint(), Settings: c.backupSettings, Config: c.Catalog.Config.Backup, Begun: c.Catalog.Installed})
 
 	c.Approval = approval.New(approval.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity})
 
@@ -477,6 +485,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.Recycle.Run,
 		c.Timer.Run,
 		c.Ledger.Run,
+		c.Backups.Run,
 		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
 		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,

@@ -53,6 +53,8 @@ type DB struct {
 	reader   *bun.DB
 	journal  func(context.Context) (Journal, error)
 	close    func() error
+	file     string // of SQLite
+	url      string // of PostgreSQL
 }
 
 // Open opens and migrates (after a backup with VACUUM INTO, on SQLite).

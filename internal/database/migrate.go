@@ -3,13 +3,10 @@ package database
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -64,7 +61,7 @@ func (d *DB) migrate(ctx context.Context, o Options) error {
 		return fmt.Errorf("database: migrations: %w", classify(err))
 	}
 	if version > 0 && !d.Postgres() {
-		if err := d.backup(ctx, o, version); err != nil {
+		if err := d.backupBefore(ctx, o, version); err != nil {
 			return fmt.Errorf("database: backup before migration: %w", err)
 		}
 	}
@@ -76,57 +73,24 @@ func (d *DB) migrate(ctx context.Context, o Options) error {
 	return nil
 }
 
-// BackupNote stands beside a backup as JSON.
-type BackupNote struct {
-	Schema         int64  // version of the schema in the backup
-	Program        string // version of the program that made it
-	KeyFingerprint string // of the key file that opens its secrets; the key itself is not in the backup
-	Time           time.Time
-}
-
-// backup writes a consistent copy of the SQLite database to Dir/backup and keeps the newest 3.
-func (d *DB) backup(ctx context.Context, o Options, schema int64) error {
-	dir := filepath.Join(o.Dir, "backup")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	now := time.Now().UTC()
-	name := filepath.Join(dir, fmt.Sprintf("lingyun-%s-v%d.db", now.Format("20060102T150405.000000Z"), schema))
-	// VACUUM INTO accepts an empty file, which keeps the mode that we give it.
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// backupBefore copies the SQLite database to Dir/backup before a migration and keeps the newest 3 of such copies.
+func (d *DB) backupBefore(ctx context.Context, o Options, schema int64) error {
+	dir, now := filepath.Join(o.Dir, BackupDir), time.Now().UTC()
+	name := fmt.Sprintf("lingyun-%s-v%d", now.Format("20060102T150405.000000Z"), schema)
+	file, err := d.Backup(ctx, dir, name, BackupNote{KeyFingerprint: o.KeyFingerprint, Time: now})
 	if err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if _, err := d.Writer().ExecContext(ctx, "VACUUM INTO ?", name); err != nil {
-		_ = os.Remove(name)
-		return err
-	}
-	program := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		program = info.Main.Version
-	}
-	note, err := json.Marshal(BackupNote{Schema: schema, Program: program, KeyFingerprint: o.KeyFingerprint, Time: now})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(name+".json", append(note, '\n'), 0o600); err != nil {
-		return err
-	}
-	slog.InfoContext(ctx, "database saved before migration", "file", name)
-
+	slog.InfoContext(ctx, "database saved before migration", "file", file)
 	all, err := filepath.Glob(filepath.Join(dir, "lingyun-*.db"))
 	if err != nil {
 		return err
 	}
 	slices.Sort(all)
 	for _, old := range all[:max(0, len(all)-keepBackups)] {
-		if err := os.Remove(old); err != nil {
+		if err := RemoveBackup(old); err != nil {
 			return err
 		}
-		_ = os.Remove(old + ".json")
 	}
 	return nil
 }

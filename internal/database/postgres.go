@@ -67,6 +67,7 @@ func openPostgres(ctx context.Context, url string) (*DB, error) {
 	}
 	return &DB{
 		gate:     g,
+		url:      url,
 		postgres: true,
 		writer:   bun.NewDB(wdb, pgdialect.New()),
 		reader:   bun.NewDB(rdb, pgdialect.New()),

@@ -73,6 +73,7 @@ func openSQLite(o Options) (*DB, error) {
 	reader.SetMaxIdleConns(n)
 	return &DB{
 		gate:    g,
+		file:    path,
 		writer:  bun.NewDB(writer, sqlitedialect.New()),
 		reader:  bun.NewDB(reader, sqlitedialect.New()),
 		journal: func(context.Context) (Journal, error) { return Journal{SQLite: openWriter()}, nil },

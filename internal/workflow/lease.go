@@ -97,6 +97,33 @@ func nowSQL(db *database.DB) string {
 	return "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 }
 
+// Free tells whether no controller works on a database, or answers ErrLed.
+func Free(ctx context.Context, db *database.DB) error {
+	var rows []struct {
+		Holder string `bun:"holder"`
+		Left   int64  `bun:"left_us"`
+	}
+	if err := db.Reader().NewRaw("SELECT holder, expires - "+nowSQL(db)+" AS left_us FROM lease WHERE name = ?", leaseName).Scan(ctx, &rows); err != nil || len(rows) == 0 {
+		return err
+	}
+	return held(rows[0].Holder, rows[0].Left)
+}
+
+// held answers ErrLed for a lease that runs for left microseconds more, unless its holder is dead.
+func held(holder string, left int64) error {
+	if left <= 0 {
+		return nil
+	}
+	var other identity
+	if err := json.Unmarshal([]byte(holder), &other); err != nil {
+		return fmt.Errorf("lease held by %q: %w", holder, err)
+	}
+	if other.dead() {
+		return nil
+	}
+	return fmt.Errorf("%w: %s, for %v more", ErrLed, other.Name, (time.Duration(left) * time.Microsecond).Round(100*time.Millisecond))
+}
+
 // takeLease takes the lease, or answers ErrLed.
 func takeLease(ctx context.Context, db *database.DB, name string) (*lease, error) {
 	me, err := json.Marshal(self(name))
@@ -117,14 +144,8 @@ func takeLease(ctx context.Context, db *database.DB, name string) (*lease, error
 		if err != nil {
 			return err
 		}
-		if left > 0 {
-			var other identity
-			if err := json.Unmarshal([]byte(holder), &other); err != nil {
-				return fmt.Errorf("lease held by %q: %w", holder, err)
-			}
-			if !other.dead() {
-				return fmt.Errorf("%w: %s, for %v more", ErrLed, other.Name, (time.Duration(left) * time.Microsecond).Round(100*time.Millisecond))
-			}
+		if err := held(holder, left); err != nil {
+			return err
 		}
 		l.epoch = epoch + 1
 		res, err := tx.ExecContext(ctx, "UPDATE lease SET holder = ?, epoch = ?, expires = ? + "+nowSQL(db)+" WHERE name = ? AND epoch = ?",

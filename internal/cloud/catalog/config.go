@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/netip"
 	"strconv"
@@ -130,6 +131,37 @@ func (c *Config) set(ctx context.Context, region string, o *option, value *strin
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.load(ctx)
+}
+
+// Backup is what differs from the defaults, as JSON. Secrets stay sealed.
+func (c *Config) Backup(ctx context.Context) ([]byte, error) {
+	rows, err := database.Find[configRow](ctx, c.db.Reader(), "ORDER BY region, key")
+	if err != nil {
+		return nil, err
+	}
+	copied := ConfigFile{System: c.SystemID(ctx), Items: []ConfigItem{}}
+	for _, r := range rows {
+		item := ConfigItem{Region: r.Region, ConfigKey: r.Key, ConfigValue: r.Value}
+		if o := optionAs(r.Key); o != nil && o.Type == secrecy {
+			item.Sealed = true
+		}
+		copied.Items = append(copied.Items, item)
+	}
+	return json.MarshalIndent(copied, "", "  ")
+}
+
+// ConfigFile is a configuration as it is backed up.
+type ConfigFile struct {
+	System string // SystemID
+	Items  []ConfigItem
+}
+
+// ConfigItem is a value that somebody set.
+type ConfigItem struct {
+	Region      string // empty: the platform's
+	ConfigKey   string
+	ConfigValue string
+	Sealed      bool // only this installation's key file opens the value
 }
 
 func (c *Config) number(ctx context.Context, region, key string) int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/uptrace/bun"
 )
@@ -64,6 +65,13 @@ func (s *Service) Setting(ctx context.Context, name string) (string, error) {
 		return "", nil
 	}
 	return value, err
+}
+
+// Installed is when the platform was installed.
+func (s *Service) Installed(ctx context.Context) (time.Time, error) {
+	var at int64
+	err := s.DB.Reader().NewSelect().TableExpr("setting").Column("updated_at").Where("name = ?", systemSetting).Scan(ctx, &at)
+	return time.UnixMicro(at), err
 }
 
 // AddSettings writes settings that must not be there yet, all or none.
