@@ -279,6 +279,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.close = append(c.close, c.Fabric.Close)
 
 	c.Permit = permit.New(permit.Deps{DB: c.DB, Clock: c.Clock, Identity: c.Identity})
+	fleetDeps.Secret, fleetDeps.Permit = c.secret, c.Permit
 	c.Fleet = fleet.New(fleetDeps)
 	c.Permit.Register(c.Fleet.PermitKinds()...)
 	c.Catalog.OnCapacity(c.Fleet.Capacity)

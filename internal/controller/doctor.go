@@ -42,12 +42,19 @@ var checks = []struct{ text, query string }{
 			SELECT h.id, h.cpu_used, h.memory_used, h.disk_used, h.cpu_total, h.memory_total, h.disk_total,
 				COALESCE((SELECT SUM(v.cpus) FROM vm AS v WHERE v.host_id = h.id AND v.placed), 0) AS cpus,
 				COALESCE((SELECT SUM(v.memory_mib) FROM vm AS v WHERE v.host_id = h.id AND v.placed), 0) AS memory,
-				COALESCE((SELECT SUM(d.size_gb) FROM disk AS d WHERE (d.host_id = h.id OR d.from_host = h.id) AND d.ended_at = 0), 0) AS disk
+				COALESCE((SELECT SUM(d.size_gb) FROM disk AS d WHERE (d.host_id = h.id OR d.from_host = h.id) AND d.ended_at = 0
+					AND NOT EXISTS (SELECT 1 FROM storage_set AS t WHERE t.id = d.set_id AND t.driver <> 'Local')), 0) AS disk
 			FROM host AS h
 		)
 		SELECT 'host ' || id || ' holds ' || CAST(cpus AS TEXT) || ' CPUs, ' || CAST(memory AS TEXT) || ' MiB, ' || CAST(disk AS TEXT) || ' GB, counted '
 				|| CAST(cpu_used AS TEXT) || ', ' || CAST(memory_used AS TEXT) || ', ' || CAST(disk_used AS TEXT)
 			FROM sums WHERE cpus <> cpu_used OR memory <> memory_used OR disk <> disk_used ORDER BY id`},
+	{"room of storage counts wrongly: %s", `
+		WITH sums AS (
+			SELECT t.id, t.used_gb, CASE WHEN t.driver = 'Local' THEN 0 ELSE COALESCE((SELECT SUM(d.size_gb) FROM disk AS d WHERE d.set_id = t.id AND d.ended_at = 0), 0) END AS held
+			FROM storage_set AS t
+		)
+		SELECT id || ' holds ' || CAST(held AS TEXT) || ' GB, counted ' || CAST(used_gb AS TEXT) FROM sums WHERE held <> used_gb ORDER BY id`},
 	{"machines of a list are counted wrongly: %s", `
 		WITH sums AS (
 			SELECT company, region, SUM(n) AS n, SUM(counted) AS counted FROM (

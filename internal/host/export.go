@@ -38,6 +38,10 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 	if err := checkID("volume", r.VolumeId); err != nil {
 		return nil, err
 	}
+	d, err := h.store(r.Pool)
+	if err != nil {
+		return nil, err
+	}
 	return bounded(ctx, h, r.Id, func(ctx context.Context) (*pb.Export, error) {
 		if err := h.fence.admit(r.Id, r.Fence); err != nil {
 			return nil, err
@@ -45,14 +49,14 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 		if e, ok := h.exports.Load(r.Id); ok {
 			return e.(*export).now(), nil
 		}
-		v, err := h.volumes.look(ctx, r.VolumeId)
+		v, err := d.look(ctx, r.VolumeId)
 		if err != nil {
 			return nil, err
 		}
 		if v.encrypted || v.raw {
 			return nil, fmt.Errorf("%w: volume %s is encrypted or shared", hostlink.ErrInvalid, r.VolumeId)
 		}
-		if err := h.idle(ctx, r.VolumeId); err != nil {
+		if err := h.idle(ctx, d, r.VolumeId); err != nil {
 			return nil, err
 		}
 		if err := h.needSpace(int64(v.allocated)); err != nil {
@@ -68,7 +72,7 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 			defer runtime.UnlockOSThread()
 			defer cancel()
 			defer close(e.ended)
-			digest, size, err := h.export(work, r.VolumeId, e.progress)
+			digest, size, err := h.export(work, d.opened(r.VolumeId, nil), e.progress)
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			if err != nil {
@@ -96,7 +100,7 @@ func (e *export) progress(percent uint32) {
 }
 
 // export flattens a volume into a compressed qcow2 image, which leans on nothing, and puts it among the images.
-func (h *Host) export(ctx context.Context, volume string, progress func(uint32)) (digest string, size int64, err error) {
+func (h *Host) export(ctx context.Context, volume []string, progress func(uint32)) (digest string, size int64, err error) {
 	dir := filepath.Join(h.conf.Dir, "images")
 	f, err := os.CreateTemp(dir, ".part-*")
 	if err != nil {
@@ -105,7 +109,7 @@ func (h *Host) export(ctx context.Context, volume string, progress func(uint32))
 	part := f.Name()
 	defer os.Remove(part) // fails after the rename, as it should
 	defer f.Close()
-	if err := convert(ctx, h.volumePath(volume), part, progress); err != nil {
+	if err := convert(ctx, volume, part, progress); err != nil {
 		return "", 0, err
 	}
 	sum := sha256.New()
@@ -123,9 +127,10 @@ func (h *Host) export(ctx context.Context, volume string, progress func(uint32))
 }
 
 // convert runs qemu-img, whose output is its progress. It takes as long as the disk is large.
-func convert(ctx context.Context, from, to string, progress func(uint32)) error {
+func convert(ctx context.Context, from []string, to string, progress func(uint32)) error {
 	// The volume's header is ours, and names an image of ours; a guest writes inside of it only.
-	cmd := exec.CommandContext(ctx, "prlimit", "--core=0", "--", "qemu-img", "convert", "-p", "-c", "-f", "qcow2", "-O", "qcow2", from, to)
+	args := append([]string{"--core=0", "--", "qemu-img", "convert", "-p", "-c", "-O", "qcow2"}, from...)
+	cmd := exec.CommandContext(ctx, "prlimit", append(args, to)...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -78,6 +78,8 @@ func (h *Host) Health(ctx context.Context, r *pb.HealthRequest) (*pb.HealthRespo
 			out.Problems = append(out.Problems, &pb.Problem{Part: "disk", Message: fmt.Sprintf("only %d MiB are free", out.DiskFreeBytes>>20)})
 		}
 	}
+	pools, troubled := h.poolStatuses()
+	out.Pools, out.Problems = pools, append(out.Problems, troubled...)
 	if k := h.conf.Keeper; k != nil {
 		if left := time.Until(k.Leaf().NotAfter); left < 7*24*time.Hour {
 			out.Problems = append(out.Problems, &pb.Problem{Part: "certificate", Message: fmt.Sprintf("it ends in %d hours", int(left.Hours()))})
@@ -209,12 +211,12 @@ func (h *Host) List(ctx context.Context, _ *pb.ListRequest) (*pb.ListResponse, e
 	if out.Domains, err = h.states(l); err != nil {
 		return nil, err
 	}
-	ids, err := h.volumes.list(ctx)
+	ids, err := h.own.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		if v, err := h.describeVolume(ctx, id); err == nil { // else it went away meanwhile
+		if v, err := h.describeVolume(ctx, h.own, id); err == nil { // else it went away meanwhile
 			out.Volumes = append(out.Volumes, v)
 		}
 	}

@@ -9,6 +9,7 @@
 //	volumes/     qcow2 volumes, overlays of an image or empty
 //	seeds/       NoCloud seeds, mode 0400
 //	consoles/    what guests said on their serial port
+//	pools/       how pools that hosts share are reached, with their keys, mode 0600
 //	state/       fences: the highest epoch, and the highest generation of each resource
 //	agent.json, agent.crt, agent.key, ca.crt   who this host is (Join)
 package host
@@ -89,7 +90,8 @@ type Host struct {
 	datapath  string                 // probed
 	health    healthCache
 
-	volumes driver
+	own   *directory       // volumes on the host itself
+	pools map[string]*pool // that hosts share, by storage set id
 	// diskCache is none, or writeback where the file system knows no direct access.
 	diskCache    string
 	deliverAfter time.Duration
@@ -150,7 +152,7 @@ func New(conf Config) (*Host, error) {
 		return nil, fmt.Errorf("host: datapath %q", conf.Datapath)
 	}
 	for name, mode := range map[string]os.FileMode{
-		".": 0o711, "images": 0o755, "volumes": 0o711, "seeds": 0o711, "consoles": 0o711, "state": 0o700,
+		".": 0o711, "images": 0o755, "volumes": 0o711, "seeds": 0o711, "consoles": 0o711, "state": 0o700, "pools": 0o700,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(path, mode); err != nil {
@@ -172,7 +174,8 @@ func New(conf Config) (*Host, error) {
 		tasks:        map[string]*task{},
 		terminals:    map[string]*terminal{},
 		work:         map[string]*volumeWork{},
-		volumes:      &directory{dir: filepath.Join(dir, "volumes"), images: filepath.Join(dir, "images"), stretch: keyStretch},
+		pools:        map[string]*pool{},
+		own:          &directory{dir: filepath.Join(dir, "volumes"), images: filepath.Join(dir, "images"), stretch: keyStretch},
 		virtType:     conf.VirtType,
 		datapath:     conf.Datapath,
 		deliverAfter: deliverAfter,
@@ -180,6 +183,10 @@ func New(conf Config) (*Host, error) {
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.dropLeftovers()
+	if err := h.readPools(); err != nil {
+		h.cancel()
+		return nil, err
+	}
 	if h.virtType == "" {
 		h.virtType = h.probedVirtType()
 	}

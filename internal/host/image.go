@@ -161,7 +161,7 @@ func (h *Host) RemoveImage(ctx context.Context, r *pb.RemoveImageRequest) (*pb.R
 	if err != nil {
 		return &pb.RemoveImageResponse{}, nil
 	}
-	ids, err := h.volumes.list(ctx)
+	ids, err := h.own.list(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +178,7 @@ func (h *Host) RemoveImage(ctx context.Context, r *pb.RemoveImageRequest) (*pb.R
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("host: %w", err)
 	}
+	h.forgetBases(r.Digest)
 	return &pb.RemoveImageResponse{}, syncDir(filepath.Dir(path))
 }
 

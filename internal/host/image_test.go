@@ -179,7 +179,7 @@ func TestVolumes(t *testing.T) {
 	if _, err := ensure(2, &pb.VolumeSpec{Id: "disk-a", SizeBytes: 16 << 20}); !errors.Is(err, hostlink.ErrFenced) {
 		t.Errorf("an older generation: %v", err)
 	}
-	at, err := h.volumes.disk(t.Context(), "disk-a")
+	at, err := h.own.disk(t.Context(), "disk-a")
 	if err != nil || at.BackingStore.Source.File.File != filepath.Join(h.conf.Dir, "images", digest+".qcow2") || at.BackingStore.Format.Type != "qcow2" {
 		t.Errorf("%+v %v", at, err)
 	}
@@ -189,7 +189,7 @@ func TestVolumes(t *testing.T) {
 	// A volume whose header names a file that is no image (nobody but the agent writes it) is not run.
 	evil := h.volumePath("disk-evil")
 	qemuImg(t, "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", evil)
-	if _, err := h.volumes.disk(t.Context(), "disk-evil"); err == nil {
+	if _, err := h.own.disk(t.Context(), "disk-evil"); err == nil {
 		t.Error("a volume on somebody's file")
 	}
 }

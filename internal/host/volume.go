@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	libvirt "github.com/digitalocean/go-libvirt"
@@ -22,12 +21,12 @@ const (
 
 // volumePath is the file of a volume of the directory.
 func (h *Host) volumePath(id string) string {
-	return (&directory{dir: filepath.Join(h.conf.Dir, "volumes")}).path(id)
+	return h.own.path(id)
 }
 
 // describeVolume tells what there is; ErrNotFound when it is not here.
-func (h *Host) describeVolume(ctx context.Context, id string) (*pb.Volume, error) {
-	v, err := h.volumes.look(ctx, id)
+func (h *Host) describeVolume(ctx context.Context, d driver, id string) (*pb.Volume, error) {
+	v, err := d.look(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -83,17 +82,21 @@ func (h *Host) EnsureVolume(ctx context.Context, r *pb.EnsureVolumeRequest) (*pb
 	if err := checkVolume(spec); err != nil {
 		return nil, err
 	}
+	d, err := h.store(spec.Pool)
+	if err != nil {
+		return nil, err
+	}
 	secret := secretOf(spec.Secret)
 	return h.longWork(ctx, spec.Id, fmt.Sprintf("ensure %d", spec.SizeBytes), func(ctx context.Context) (*pb.Volume, error) {
 		if err := h.fence.admit(spec.Id, r.Fence); err != nil {
 			return nil, err
 		}
-		v, err := h.describeVolume(ctx, spec.Id)
+		v, err := h.describeVolume(ctx, d, spec.Id)
 		if errors.Is(err, hostlink.ErrNotFound) {
-			if err := h.createVolume(ctx, spec); err != nil {
+			if err := h.createVolume(ctx, d, spec); err != nil {
 				return nil, err
 			}
-			v, err = h.describeVolume(ctx, spec.Id)
+			v, err = h.describeVolume(ctx, d, spec.Id)
 		}
 		if err != nil {
 			return nil, err
@@ -104,15 +107,15 @@ func (h *Host) EnsureVolume(ctx context.Context, r *pb.EnsureVolumeRequest) (*pb
 		case spec.SizeBytes < v.SizeBytes:
 			return nil, fmt.Errorf("%w: volume %s has %d bytes and cannot shrink to %d", hostlink.ErrInvalid, spec.Id, v.SizeBytes, spec.SizeBytes)
 		}
-		if err := h.growVolume(ctx, spec.Id, spec.SizeBytes, secret); err != nil {
+		if err := h.growVolume(ctx, d, spec.Id, spec.SizeBytes, secret); err != nil {
 			return nil, err
 		}
-		return h.describeVolume(ctx, spec.Id)
+		return h.describeVolume(ctx, d, spec.Id)
 	})
 }
 
-func (h *Host) createVolume(ctx context.Context, spec *pb.VolumeSpec) error {
-	if err := h.needSpace(0); err != nil {
+func (h *Host) createVolume(ctx context.Context, d driver, spec *pb.VolumeSpec) error {
+	if err := h.roomIn(spec.Pool); err != nil {
 		return err
 	}
 	if spec.SourceVolume != "" {
@@ -123,14 +126,14 @@ func (h *Host) createVolume(ctx context.Context, spec *pb.VolumeSpec) error {
 				return err
 			}
 			defer unlock()
-			if err := h.idle(ctx, spec.SourceVolume); err != nil {
+			if err := h.idle(ctx, d, spec.SourceVolume); err != nil {
 				return err
 			}
 		}
-		return h.volumes.duplicate(ctx, spec)
+		return d.duplicate(ctx, spec)
 	}
 	if spec.ImageDigest == "" {
-		return h.volumes.create(ctx, spec, nil)
+		return d.create(ctx, spec, nil)
 	}
 	unlock, err := h.lock(ctx, imagesLock)
 	if err != nil {
@@ -141,7 +144,7 @@ func (h *Host) createVolume(ctx context.Context, spec *pb.VolumeSpec) error {
 	if err != nil {
 		return err
 	}
-	im := &image{path: path, format: format, size: uint64(info.Size())}
+	im := &image{path: path, format: format, digest: spec.ImageDigest, size: uint64(info.Size())}
 	if format == "qcow2" {
 		head, err := readHeader(path)
 		if err != nil {
@@ -152,18 +155,18 @@ func (h *Host) createVolume(ctx context.Context, spec *pb.VolumeSpec) error {
 	if spec.SizeBytes != 0 && spec.SizeBytes < im.size {
 		return fmt.Errorf("%w: a volume of %d bytes is smaller than its image of %d", hostlink.ErrInvalid, spec.SizeBytes, im.size)
 	}
-	return h.volumes.create(ctx, spec, im)
+	return d.create(ctx, spec, im)
 }
 
 // growVolume grows a volume under the running guest that uses it, or the file.
-func (h *Host) growVolume(ctx context.Context, id string, size uint64, secret []byte) error {
-	l, users, err := h.usersOf(ctx, id)
+func (h *Host) growVolume(ctx context.Context, d driver, id string, size uint64, secret []byte) error {
+	l, users, err := h.usersOf(ctx, d, id)
 	if err != nil {
 		return err
 	}
 	switch len(users) {
 	case 0:
-		return h.volumes.grow(ctx, id, size, secret)
+		return d.grow(ctx, id, size, secret)
 	case 1:
 		return virtError(l.DomainBlockResize(users[0].dom, users[0].target, size, libvirt.DomainBlockResizeBytes))
 	}
@@ -175,21 +178,25 @@ func (h *Host) RemoveVolume(ctx context.Context, r *pb.RemoveVolumeRequest) (*pb
 	if err := checkID("volume", r.GetId()); err != nil {
 		return nil, err
 	}
+	d, err := h.store(r.Pool)
+	if err != nil {
+		return nil, err
+	}
 	h.endWork(r.Id)
 	return bounded(ctx, h, r.Id, func(ctx context.Context) (*pb.RemoveVolumeResponse, error) {
 		if err := h.fence.admit(r.Id, r.Fence); err != nil {
 			return nil, err
 		}
-		if _, err := h.volumes.look(ctx, r.Id); errors.Is(err, hostlink.ErrNotFound) {
+		if _, err := d.look(ctx, r.Id); errors.Is(err, hostlink.ErrNotFound) {
 			return &pb.RemoveVolumeResponse{}, nil
 		}
-		if err := h.idle(ctx, r.Id); err != nil {
+		if err := h.idle(ctx, d, r.Id); err != nil {
 			return nil, err
 		}
 		if err := h.forgetSecret(ctx, r.Id); err != nil {
 			return nil, err
 		}
-		return &pb.RemoveVolumeResponse{}, h.volumes.remove(ctx, r.Id)
+		return &pb.RemoveVolumeResponse{}, d.remove(ctx, r.Id)
 	})
 }
 
@@ -202,12 +209,12 @@ type use struct {
 }
 
 // usersOf finds the running guests that have a volume.
-func (h *Host) usersOf(ctx context.Context, id string) (*libvirt.Libvirt, []use, error) {
+func (h *Host) usersOf(ctx context.Context, d driver, id string) (*libvirt.Libvirt, []use, error) {
 	l, err := h.virt.get(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	at, err := h.volumes.disk(ctx, id)
+	at, err := d.disk(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -227,13 +234,13 @@ func (h *Host) usersOf(ctx context.Context, id string) (*libvirt.Libvirt, []use,
 		if x.Devices == nil {
 			continue
 		}
-		for _, d := range x.Devices.Disks {
-			if sourceOf(d) != sourceOf(at) || d.Target == nil {
+		for _, disk := range x.Devices.Disks {
+			if sourceOf(disk) != sourceOf(at) || disk.Target == nil {
 				continue
 			}
-			u := use{dom: dom, target: d.Target.Dev, agent: agentConnected(x)}
-			if d.Alias != nil {
-				u.alias = d.Alias.Name
+			u := use{dom: dom, target: disk.Target.Dev, agent: agentConnected(x)}
+			if disk.Alias != nil {
+				u.alias = disk.Alias.Name
 			}
 			users = append(users, u)
 		}
@@ -242,8 +249,8 @@ func (h *Host) usersOf(ctx context.Context, id string) (*libvirt.Libvirt, []use,
 }
 
 // idle refuses what must not happen to a volume that a running guest uses.
-func (h *Host) idle(ctx context.Context, id string) error {
-	_, users, err := h.usersOf(ctx, id)
+func (h *Host) idle(ctx context.Context, d driver, id string) error {
+	_, users, err := h.usersOf(ctx, d, id)
 	if err != nil {
 		return err
 	}
@@ -269,34 +276,43 @@ func (h *Host) EnsureSnapshot(ctx context.Context, r *pb.EnsureSnapshotRequest) 
 	if err := checkSnapshot(r.GetVolumeId(), r.GetId(), r.GetSecret()); err != nil {
 		return nil, err
 	}
+	d, err := h.store(r.Pool)
+	if err != nil {
+		return nil, err
+	}
 	return h.longWork(ctx, r.VolumeId, "snapshot "+r.Id, func(ctx context.Context) (*pb.Volume, error) {
 		if err := h.fence.admit(r.Id, r.Fence); err != nil {
 			return nil, err
 		}
-		v, err := h.describeVolume(ctx, r.VolumeId)
+		v, err := h.describeVolume(ctx, d, r.VolumeId)
 		if err != nil || slices.Contains(v.Snapshots, r.Id) {
 			return v, err
 		}
-		if err := h.needSpace(0); err != nil {
+		if err := h.roomIn(r.Pool); err != nil {
 			return nil, err
 		}
-		l, users, err := h.usersOf(ctx, r.VolumeId)
+		l, users, err := h.usersOf(ctx, d, r.VolumeId)
 		if err != nil {
 			return nil, err
 		}
 		frozen := false
 		switch len(users) {
 		case 0:
-			err = h.volumes.snapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
+			err = d.snapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
 		case 1:
-			frozen, err = h.snapshotLive(l, users[0], r.Id)
+			frozen, err = h.snapshotLive(l, users[0], r.Id, func() error {
+				if d.live() {
+					return d.snapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
+				}
+				return h.snapshotIn(l, users[0], r.Id)
+			})
 		default:
 			err = fmt.Errorf("%w: volume %s is used by %d guests", hostlink.ErrInvalid, r.VolumeId, len(users))
 		}
 		if err != nil {
 			return nil, err
 		}
-		if v, err = h.describeVolume(ctx, r.VolumeId); err != nil {
+		if v, err = h.describeVolume(ctx, d, r.VolumeId); err != nil {
 			return nil, err
 		}
 		v.Frozen = frozen
@@ -309,30 +325,34 @@ func (h *Host) RemoveSnapshot(ctx context.Context, r *pb.RemoveSnapshotRequest) 
 	if err := checkSnapshot(r.GetVolumeId(), r.GetId(), r.GetSecret()); err != nil {
 		return nil, err
 	}
+	d, err := h.store(r.Pool)
+	if err != nil {
+		return nil, err
+	}
 	return h.longWork(ctx, r.VolumeId, "remove snapshot "+r.Id, func(ctx context.Context) (*pb.Volume, error) {
 		if err := h.fence.admit(r.Id, r.Fence); err != nil {
 			return nil, err
 		}
-		v, err := h.describeVolume(ctx, r.VolumeId)
+		v, err := h.describeVolume(ctx, d, r.VolumeId)
 		if errors.Is(err, hostlink.ErrNotFound) {
 			return &pb.Volume{Id: r.VolumeId}, nil
 		}
 		if err != nil || !slices.Contains(v.Snapshots, r.Id) {
 			return v, err
 		}
-		l, users, err := h.usersOf(ctx, r.VolumeId)
+		l, users, err := h.usersOf(ctx, d, r.VolumeId)
 		if err != nil {
 			return nil, err
 		}
-		if len(users) > 0 {
+		if len(users) > 0 && !d.live() {
 			err = h.removeSnapshotLive(l, users[0], r.Id)
 		} else {
-			err = h.volumes.removeSnapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
+			err = d.removeSnapshot(ctx, r.VolumeId, r.Id, secretOf(r.Secret))
 		}
 		if err != nil {
 			return nil, err
 		}
-		return h.describeVolume(ctx, r.VolumeId)
+		return h.describeVolume(ctx, d, r.VolumeId)
 	})
 }
 
@@ -341,32 +361,36 @@ func (h *Host) RollbackVolume(ctx context.Context, r *pb.RollbackVolumeRequest) 
 	if err := checkSnapshot(r.GetVolumeId(), r.GetSnapshotId(), r.GetSecret()); err != nil {
 		return nil, err
 	}
+	d, err := h.store(r.Pool)
+	if err != nil {
+		return nil, err
+	}
 	return h.longWork(ctx, r.VolumeId, "roll back to "+r.SnapshotId, func(ctx context.Context) (*pb.Volume, error) {
 		if err := h.fence.admit(r.VolumeId, r.Fence); err != nil {
 			return nil, err
 		}
-		v, err := h.describeVolume(ctx, r.VolumeId)
+		v, err := h.describeVolume(ctx, d, r.VolumeId)
 		if err != nil {
 			return nil, err
 		}
 		if !slices.Contains(v.Snapshots, r.SnapshotId) {
 			return nil, fmt.Errorf("%w: snapshot %s of volume %s", hostlink.ErrNotFound, r.SnapshotId, r.VolumeId)
 		}
-		if err := h.idle(ctx, r.VolumeId); err != nil {
+		if err := h.idle(ctx, d, r.VolumeId); err != nil {
 			return nil, err
 		}
 		secret, size := secretOf(r.Secret), v.SizeBytes
-		if err := h.volumes.rollback(ctx, r.VolumeId, r.SnapshotId, secret); err != nil {
+		if err := d.rollback(ctx, r.VolumeId, r.SnapshotId, secret); err != nil {
 			return nil, err
 		}
-		if v, err = h.describeVolume(ctx, r.VolumeId); err != nil {
+		if v, err = h.describeVolume(ctx, d, r.VolumeId); err != nil {
 			return nil, err
 		}
 		if v.SizeBytes < size {
-			if err := h.volumes.grow(ctx, r.VolumeId, size, secret); err != nil {
+			if err := d.grow(ctx, r.VolumeId, size, secret); err != nil {
 				return nil, err
 			}
-			return h.describeVolume(ctx, r.VolumeId)
+			return h.describeVolume(ctx, d, r.VolumeId)
 		}
 		return v, nil
 	})

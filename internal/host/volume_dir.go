@@ -378,6 +378,10 @@ func (d *directory) grow(ctx context.Context, id string, bytes uint64, secret []
 	return keyed(ctx, secret, "resize", append(args, strconv.FormatUint(bytes, 10))...)
 }
 
+func (d *directory) live() bool { return false }
+
+func (d *directory) opened(id string, secret []byte) []string { return opened(d.path(id), secret) }
+
 func (d *directory) snapshot(ctx context.Context, id, snapshot string, secret []byte) error {
 	return keyed(ctx, secret, "snapshot", append([]string{"-q", "-c", snapshot}, opened(d.path(id), secret)...)...)
 }

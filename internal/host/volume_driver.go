@@ -27,6 +27,11 @@ type driver interface {
 	// rollback makes a volume what it was; the snapshot and all others stay.
 	rollback(ctx context.Context, id, snapshot string, secret []byte) error
 	remove(ctx context.Context, id string) error
+	// live tells whether snapshot and removeSnapshot may be called while a running guest has the volume; else its
+	// QEMU is told.
+	live() bool
+	// opened names a volume to qemu-img, which reads it.
+	opened(id string, secret []byte) []string
 	// disk is how libvirt opens a volume: source, driver type and what is below it. It names no secret.
 	disk(ctx context.Context, id string) (libvirtxml.DomainDisk, error)
 }
@@ -42,5 +47,6 @@ type volume struct {
 // image is a golden image as a new volume needs it.
 type image struct {
 	path, format string
+	digest       string
 	size         uint64 // of the disk in it
 }

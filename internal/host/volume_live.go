@@ -30,13 +30,9 @@ func sourceOf(d libvirtxml.DomainDisk) string {
 // agentSeconds is how long the guest's agent may take to put its file systems to rest.
 const agentSeconds = 5
 
-// snapshotLive makes a snapshot under a running guest. libvirt has none of a single disk inside its file, so QEMU is
-// told itself; it lets no write through while it notes what there is.
-func (h *Host) snapshotLive(l *libvirt.Libvirt, u use, id string) (frozen bool, err error) {
-	node, err := blockNode(l, u)
-	if err != nil {
-		return false, err
-	}
+// snapshotLive takes a snapshot under a running guest, whose file systems are at rest meanwhile when its agent can do
+// that.
+func (h *Host) snapshotLive(l *libvirt.Libvirt, u use, id string, take func() error) (frozen bool, err error) {
 	if u.agent {
 		if _, err := l.DomainAgentSetResponseTimeout(u.dom, agentSeconds, 0); err == nil {
 			_, err := l.DomainFsfreeze(u.dom, nil, 0)
@@ -46,7 +42,17 @@ func (h *Host) snapshotLive(l *libvirt.Libvirt, u use, id string) (frozen bool, 
 			defer h.thaw(l, u.dom)
 		}
 	}
-	return frozen, monitor(l, u.dom, "blockdev-snapshot-internal-sync", map[string]any{"device": node, "name": id}, nil)
+	return frozen, take()
+}
+
+// snapshotIn makes a snapshot inside of a volume's file. libvirt has none of a single disk, so QEMU is told itself; it
+// lets no write through while it notes what there is.
+func (h *Host) snapshotIn(l *libvirt.Libvirt, u use, id string) error {
+	node, err := blockNode(l, u)
+	if err != nil {
+		return err
+	}
+	return monitor(l, u.dom, "blockdev-snapshot-internal-sync", map[string]any{"device": node, "name": id}, nil)
 }
 
 // thaw lets a guest's file systems go on; that they were not at rest is no harm.
@@ -180,7 +186,20 @@ func (h *Host) domainDisks(ctx context.Context, l *libvirt.Libvirt, spec *pb.Dom
 	}
 	var out []libvirtxml.DomainDisk
 	for _, d := range spec.Disks {
-		at, err := h.volumes.disk(ctx, d.VolumeId)
+		if d.Pool != "" {
+			p, err := h.poolOf(d.Pool)
+			if err == nil {
+				err = h.teachPool(l, p)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		store, err := h.store(d.Pool)
+		if err != nil {
+			return nil, err
+		}
+		at, err := store.disk(ctx, d.VolumeId)
 		if err != nil {
 			return nil, err
 		}

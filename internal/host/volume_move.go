@@ -26,10 +26,10 @@ func (h *Host) ReadVolume(ctx context.Context, r *pb.ReadVolumeRequest, each fun
 	if err := h.fence.admit("", r.Fence); err != nil {
 		return err
 	}
-	if _, err := h.volumes.look(ctx, r.Id); err != nil {
+	if _, err := h.own.look(ctx, r.Id); err != nil {
 		return err
 	}
-	if err := h.idle(ctx, r.Id); err != nil {
+	if err := h.idle(ctx, h.own, r.Id); err != nil {
 		return err
 	}
 	f, err := os.Open(h.volumePath(r.Id))
@@ -85,10 +85,7 @@ func (h *Host) WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, er
 	if err := h.fence.admit(spec.Id, first.Fence); err != nil {
 		return nil, err
 	}
-	d, ok := h.volumes.(*directory)
-	if !ok {
-		return nil, fmt.Errorf("%w: volumes of this host are on no disk of its own", hostlink.ErrInvalid)
-	}
+	d := h.own
 	if err := h.needSpace(0); err != nil {
 		return nil, err
 	}
@@ -104,14 +101,14 @@ func (h *Host) WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, er
 	}
 	// A volume of this id is a copy that was not wanted in the end: no guest has it.
 	if _, err := d.look(ctx, spec.Id); err == nil {
-		if err := errors.Join(h.idle(ctx, spec.Id), d.remove(ctx, spec.Id)); err != nil {
+		if err := errors.Join(h.idle(ctx, d, spec.Id), d.remove(ctx, spec.Id)); err != nil {
 			return nil, err
 		}
 	}
 	if err := d.place(part, spec); err != nil {
 		return nil, err
 	}
-	return h.describeVolume(ctx, spec.Id)
+	return h.describeVolume(ctx, d, spec.Id)
 }
 
 func receive(path string, first *pb.VolumeChunk, next func() (*pb.VolumeChunk, error)) error {

@@ -194,7 +194,8 @@ func (h *Host) resync(l *libvirt.Libvirt) error {
 	defer func() {
 		h.fence.forget(func(id string) bool {
 			_, err := os.Stat(h.volumePath(id))
-			return err == nil || here[id]
+			_, unknown := h.poolOf(id)
+			return err == nil || unknown == nil || here[id]
 		})
 	}()
 	for _, dom := range doms {

@@ -53,6 +53,9 @@ type Host interface {
 	// missing.
 	WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, error)) (*pb.Volume, error)
 
+	EnsurePool(context.Context, *pb.EnsurePoolRequest) (*pb.PoolStatus, error)
+	RemovePool(context.Context, *pb.RemovePoolRequest) (*pb.RemovePoolResponse, error)
+
 	CertificateRequest(context.Context, *pb.CertificateRequestRequest) (*pb.CertificateRequestResponse, error)
 	InstallCertificate(context.Context, *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error)
 

@@ -26,6 +26,16 @@ func (c *Client) RollbackVolume(ctx context.Context, r *pb.RollbackVolumeRequest
 	return unary(ctx, r, c.client.RollbackVolume)
 }
 
+// EnsurePool implements Host.
+func (c *Client) EnsurePool(ctx context.Context, r *pb.EnsurePoolRequest) (*pb.PoolStatus, error) {
+	return unary(ctx, r, c.client.EnsurePool)
+}
+
+// RemovePool implements Host.
+func (c *Client) RemovePool(ctx context.Context, r *pb.RemovePoolRequest) (*pb.RemovePoolResponse, error) {
+	return unary(ctx, r, c.client.RemovePool)
+}
+
 // ReadVolume implements Host. It has no deadline of its own, like PutImage.
 func (c *Client) ReadVolume(ctx context.Context, r *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -86,6 +96,14 @@ func (h *handler) RemoveSnapshot(ctx context.Context, r *pb.RemoveSnapshotReques
 
 func (h *handler) RollbackVolume(ctx context.Context, r *pb.RollbackVolumeRequest) (*pb.Volume, error) {
 	return answer(h.host.RollbackVolume(ctx, r))
+}
+
+func (h *handler) EnsurePool(ctx context.Context, r *pb.EnsurePoolRequest) (*pb.PoolStatus, error) {
+	return answer(h.host.EnsurePool(ctx, r))
+}
+
+func (h *handler) RemovePool(ctx context.Context, r *pb.RemovePoolRequest) (*pb.RemovePoolResponse, error) {
+	return answer(h.host.RemovePool(ctx, r))
 }
 
 func (h *handler) ReadVolume(ctx context.Context, r *pb.ReadVolumeRequest, stream *connect.ServerStream[pb.VolumeChunk]) error {

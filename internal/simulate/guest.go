@@ -221,11 +221,11 @@ func (h *Host) ExportVolume(ctx context.Context, req *pb.ExportVolumeRequest) (*
 	}
 	e := h.exports[req.Id]
 	if e == nil {
-		v := h.volumes[req.VolumeId]
-		if v == nil {
+		size := h.size(req.Pool, req.VolumeId)
+		if size == 0 {
 			return nil, fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, req.VolumeId)
 		}
-		h.exports[req.Id] = &pb.Export{Id: req.Id, State: pb.ExportState_EXPORT_STATE_RUNNING, Percent: 50, VirtualBytes: v.spec.SizeBytes}
+		h.exports[req.Id] = &pb.Export{Id: req.Id, State: pb.ExportState_EXPORT_STATE_RUNNING, Percent: 50, VirtualBytes: size}
 		return h.exports[req.Id], nil
 	}
 	if e.State == pb.ExportState_EXPORT_STATE_DONE {

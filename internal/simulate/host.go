@@ -34,6 +34,7 @@ type Host struct {
 	files       map[string][]byte // of images that exports made, by digest
 	guests      map[string]*guest // what guests know by themselves, by domain
 	watchers    map[*watcher]bool
+	known       map[string]uint64 // pools that it was told of, with their generations
 }
 
 // domain is a defined virtual machine.
@@ -68,8 +69,12 @@ type watcher struct {
 var _ hostlink.Host = (*Host)(nil)
 
 func newHost(c *Cloud, n int) *Host {
+	name := ""
+	if n > 0 { // else it is a pool
+		name = fmt.Sprintf("simulated-%d", n)
+	}
 	return &Host{
-		cloud: c, id: fmt.Sprintf("host-sim%011d", n), name: fmt.Sprintf("simulated-%d", n),
+		cloud: c, id: fmt.Sprintf("host-sim%011d", n), name: name, known: map[string]uint64{},
 		bootTime:    c.o.Clock.Now().Unix(),
 		generations: map[string]uint64{}, domains: map[string]*domain{}, volumes: map[string]*volume{},
 		images: map[string]uint64{}, exports: map[string]*pb.Export{}, files: map[string][]byte{}, guests: map[string]*guest{}, watchers: map[*watcher]bool{},
@@ -172,10 +177,14 @@ func (h *Host) Health(ctx context.Context, req *pb.HealthRequest) (*pb.HealthRes
 		used += v.spec.SizeBytes
 	}
 	total := uint64(o.DiskGB) << 30
+	var pools []*pb.PoolStatus
+	for id := range h.known {
+		pools = append(pools, h.poolStatus(id))
+	}
 	return &pb.HealthResponse{
 		HostId: h.id, Hostname: h.name, Version: "simulated", Cpus: uint32(o.CPUs), MemoryMib: uint64(o.MemoryMiB),
 		DiskBytes: total, DiskFreeBytes: total - min(used, total), Arch: "x86_64", VirtType: "simulated", Chassis: h.id,
-		ManagementIp: "127.0.0.1", OverlayIp: "127.0.0.1", OverlayMtu: uint32(o.MTU), Networks: o.Networks, BootTime: h.bootTime,
+		ManagementIp: "127.0.0.1", OverlayIp: "127.0.0.1", OverlayMtu: uint32(o.MTU), Networks: o.Networks, BootTime: h.bootTime, Pools: pools,
 	}, nil
 }
 
@@ -316,7 +325,7 @@ func (h *Host) EnsureDomain(ctx context.Context, req *pb.EnsureDomainRequest) (*
 		return nil, err
 	}
 	for _, disk := range s.Disks {
-		if h.volumes[disk.VolumeId] == nil {
+		if h.size(disk.Pool, disk.VolumeId) == 0 {
 			return nil, fmt.Errorf("%w: volume %s of %s", hostlink.ErrNotFound, disk.VolumeId, s.Id)
 		}
 	}

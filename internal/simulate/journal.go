@@ -22,6 +22,8 @@ import (
 type record struct {
 	Clock      int64           `json:"c,omitempty"` // offset from wall time, nanoseconds
 	Host       string          `json:"h,omitempty"`
+	Shared     bool            `json:"sh,omitempty"` // Host is a pool
+	Pool       string          `json:"p,omitempty"`  // that the host knows, in Generation
 	Epoch      uint64          `json:"e,omitempty"`
 	Resource   string          `json:"r,omitempty"`
 	Generation uint64          `json:"g,omitempty"`
@@ -124,10 +126,17 @@ func (c *Cloud) restore(rec record) error {
 		c.o.Clock.Advance(time.Duration(rec.Clock) - c.o.Clock.Offset())
 	}
 	h := c.byID[rec.Host]
+	if rec.Shared {
+		h = c.pool(rec.Host)
+	}
 	if h == nil {
 		return nil // fewer hosts than before
 	}
 	switch {
+	case rec.Pool != "" && rec.Gone:
+		delete(h.known, rec.Pool)
+	case rec.Pool != "":
+		h.known[rec.Pool] = rec.Generation
 	case rec.Domain != "" && rec.Gone:
 		delete(h.domains, rec.Domain)
 	case rec.Domain != "":
@@ -159,7 +168,7 @@ func (c *Cloud) restore(rec record) error {
 }
 
 func (h *Host) save(rec record) {
-	rec.Host = h.id
+	rec.Host, rec.Shared = h.id, h.name == ""
 	h.cloud.log.append(rec)
 }
 

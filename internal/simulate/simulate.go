@@ -26,6 +26,7 @@ type Options struct {
 	CPUs      int      // threads a host [64]
 	MemoryMiB int      // [262144]
 	DiskGB    int      // [8192]
+	PoolGB    int      // of a pool that hosts share [65536]
 	Networks  []string // provider networks every host has a bridge for
 	MTU       int      // of guests [1442]
 	// DatabaseDown takes the database away or gives it back; nil: refused.
@@ -38,6 +39,8 @@ type Cloud struct {
 	hosts []*Host
 	byID  map[string]*Host
 	log   *journal
+	// pools by storage set id. Each is a host of its own that nobody calls: it has volumes, and no domains.
+	pools map[string]*Host
 
 	mu       sync.Mutex
 	failures []failure
@@ -60,12 +63,12 @@ func New(o Options) (*Cloud, error) {
 	for _, d := range []struct {
 		v *int
 		n int
-	}{{&o.CPUs, 64}, {&o.MemoryMiB, 262144}, {&o.DiskGB, 8192}, {&o.MTU, 1442}} {
+	}{{&o.CPUs, 64}, {&o.MemoryMiB, 262144}, {&o.DiskGB, 8192}, {&o.PoolGB, 65536}, {&o.MTU, 1442}} {
 		if *d.v == 0 {
 			*d.v = d.n
 		}
 	}
-	c := &Cloud{o: o, byID: map[string]*Host{}, delays: map[string]time.Duration{}}
+	c := &Cloud{o: o, byID: map[string]*Host{}, pools: map[string]*Host{}, delays: map[string]time.Duration{}}
 	for i := range o.Hosts {
 		h := newHost(c, i+1)
 		c.hosts = append(c.hosts, h)
@@ -105,6 +108,22 @@ func (c *Cloud) Dial(id, _ string) (hostlink.Host, error) {
 	}
 	return nil, fmt.Errorf("simulate: no host %s", id)
 }
+
+// pool is what hosts share under a storage set's id.
+func (c *Cloud) pool(id string) *Host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pools[id]
+	if p == nil {
+		p = newHost(c, 0)
+		p.id = id
+		c.pools[id] = p
+	}
+	return p
+}
+
+// Pool is what the hosts share under a storage set's id: its volumes, for tests.
+func (c *Cloud) Pool(id string) *Host { return c.pool(id) }
 
 // unreachable is what a caller of a dead host sees, as over a broken link.
 func unreachable(id string) error {

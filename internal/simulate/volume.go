@@ -46,17 +46,28 @@ func (h *Host) EnsureVolume(ctx context.Context, req *pb.EnsureVolumeRequest) (*
 	if err := host.CheckVolume(req.Spec); err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	s := req.Spec
-	if err := h.fence(req.Fence, s.Id); err != nil {
+	at, err := h.at(s.Pool)
+	if err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	err = h.fence(req.Fence, s.Id)
+	_, imaged := h.images[s.ImageDigest]
+	h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return at.ensure(s, imaged)
+}
+
+// ensure makes or grows a volume. imaged: the image is there.
+func (h *Host) ensure(s *pb.VolumeSpec, imaged bool) (*pb.Volume, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	have := h.volumes[s.Id]
-	if have == nil && s.ImageDigest != "" {
-		if _, ok := h.images[s.ImageDigest]; !ok {
-			return nil, fmt.Errorf("%w: image %s", hostlink.ErrNotFound, s.ImageDigest)
-		}
+	if have == nil && s.ImageDigest != "" && !imaged {
+		return nil, fmt.Errorf("%w: image %s", hostlink.ErrNotFound, s.ImageDigest)
 	}
 	if err := h.room(s); err != nil {
 		return nil, err
@@ -106,10 +117,18 @@ func (h *Host) room(s *pb.VolumeSpec) error {
 			used += v.spec.SizeBytes
 		}
 	}
-	if used > uint64(h.cloud.o.DiskGB)<<30 {
+	if used > h.total() {
 		return fmt.Errorf("%w: %d bytes on %s", hostlink.ErrNoSpace, s.SizeBytes, h.id)
 	}
 	return nil
+}
+
+// total is the room of a host's disks, or of a pool, in bytes.
+func (h *Host) total() uint64 {
+	if h.name == "" {
+		return uint64(h.cloud.o.PoolGB) << 30
+	}
+	return uint64(h.cloud.o.DiskGB) << 30
 }
 
 func (v *volume) find(id string) int {
@@ -154,45 +173,59 @@ func (d *domain) hold(next *pb.DomainSpec) {
 
 // RemoveVolume implements hostlink.Host.
 func (h *Host) RemoveVolume(ctx context.Context, req *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error) {
-	if err := h.cloud.enter(ctx, h, "RemoveVolume"); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.fence(req.Fence, req.Id); err != nil {
-		return nil, err
-	}
-	if user := h.user(req.Id, false); user != "" {
-		return nil, fmt.Errorf("%w: volume %s is used by %s", hostlink.ErrInvalid, req.Id, user)
-	}
-	if h.volumes[req.Id] != nil {
-		delete(h.volumes, req.Id)
-		h.saveVolume(req.Id)
-	}
-	return &pb.RemoveVolumeResponse{}, nil
-}
-
-// change finds a volume for a call about a snapshot of it.
-func (h *Host) change(ctx context.Context, call, resource, volume string, f *pb.Fence) (*volume, error) {
-	if err := h.cloud.enter(ctx, h, call); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.fence(f, resource); err != nil {
-		return nil, err
-	}
-	return h.volumes[volume], nil
-}
-
-// EnsureSnapshot implements hostlink.Host.
-func (h *Host) EnsureSnapshot(ctx context.Context, req *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
-	v, err := h.change(ctx, "EnsureSnapshot", req.Id, req.VolumeId, req.Fence)
+	at, _, err := h.change(ctx, "RemoveVolume", req.Pool, req.Id, req.Id, req.Fence)
 	if err != nil {
 		return nil, err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	user := h.user(req.Id, false)
+	h.mu.Unlock()
+	if user != "" {
+		return nil, fmt.Errorf("%w: volume %s is used by %s", hostlink.ErrInvalid, req.Id, user)
+	}
+	if at != h {
+		if user := h.elsewhere(req.Id); user != "" {
+			return nil, fmt.Errorf("%w: volume %s is watched by %s", hostlink.ErrUnavailable, req.Id, user)
+		}
+	}
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	if at.volumes[req.Id] != nil {
+		delete(at.volumes, req.Id)
+		at.saveVolume(req.Id)
+	}
+	return &pb.RemoveVolumeResponse{}, nil
+}
+
+// change finds a volume for a call about a snapshot of it, and where it is.
+func (h *Host) change(ctx context.Context, call, pool, resource, volume string, f *pb.Fence) (*Host, *volume, error) {
+	if err := h.cloud.enter(ctx, h, call); err != nil {
+		return nil, nil, err
+	}
+	at, err := h.at(pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	h.mu.Lock()
+	err = h.fence(f, resource)
+	h.mu.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	return at, at.volumes[volume], nil
+}
+
+// EnsureSnapshot implements hostlink.Host.
+func (h *Host) EnsureSnapshot(ctx context.Context, req *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
+	at, v, err := h.change(ctx, "EnsureSnapshot", req.Pool, req.Id, req.VolumeId, req.Fence)
+	if err != nil {
+		return nil, err
+	}
+	frozen := h.runs(req.VolumeId)
+	at.mu.Lock()
+	defer at.mu.Unlock()
 	if v == nil {
 		return nil, fmt.Errorf("%w: volume %s", hostlink.ErrNotFound, req.VolumeId)
 	}
@@ -201,53 +234,54 @@ func (h *Host) EnsureSnapshot(ctx context.Context, req *pb.EnsureSnapshotRequest
 	}
 	if v.find(req.Id) < 0 {
 		v.snapshots = append(v.snapshots, snapshot{req.Id, v.content, v.spec.SizeBytes})
-		h.saveVolume(req.VolumeId)
+		at.saveVolume(req.VolumeId)
 	}
-	out := h.describeVolume(req.VolumeId)
-	out.Frozen = h.user(req.VolumeId, true) != ""
+	out := at.describeVolume(req.VolumeId)
+	out.Frozen = frozen
 	return out, nil
 }
 
 // RemoveSnapshot implements hostlink.Host.
 func (h *Host) RemoveSnapshot(ctx context.Context, req *pb.RemoveSnapshotRequest) (*pb.Volume, error) {
-	v, err := h.change(ctx, "RemoveSnapshot", req.Id, req.VolumeId, req.Fence)
+	at, v, err := h.change(ctx, "RemoveSnapshot", req.Pool, req.Id, req.VolumeId, req.Fence)
 	if err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	at.mu.Lock()
+	defer at.mu.Unlock()
 	if v == nil {
-		return h.describeVolume(req.VolumeId), nil
+		return at.describeVolume(req.VolumeId), nil
 	}
-	if at := v.find(req.Id); at >= 0 {
-		v.snapshots = slices.Delete(v.snapshots, at, at+1)
-		h.saveVolume(req.VolumeId)
+	if n := v.find(req.Id); n >= 0 {
+		v.snapshots = slices.Delete(v.snapshots, n, n+1)
+		at.saveVolume(req.VolumeId)
 	}
-	return h.describeVolume(req.VolumeId), nil
+	return at.describeVolume(req.VolumeId), nil
 }
 
 // RollbackVolume implements hostlink.Host.
 func (h *Host) RollbackVolume(ctx context.Context, req *pb.RollbackVolumeRequest) (*pb.Volume, error) {
-	v, err := h.change(ctx, "RollbackVolume", req.VolumeId, req.VolumeId, req.Fence)
+	at, v, err := h.change(ctx, "RollbackVolume", req.Pool, req.VolumeId, req.VolumeId, req.Fence)
 	if err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	running := h.runs(req.VolumeId)
+	at.mu.Lock()
+	defer at.mu.Unlock()
 	if v == nil || v.find(req.SnapshotId) < 0 {
 		return nil, fmt.Errorf("%w: snapshot %s of volume %s", hostlink.ErrNotFound, req.SnapshotId, req.VolumeId)
 	}
-	if user := h.user(req.VolumeId, true); user != "" {
-		return nil, fmt.Errorf("%w: volume %s is used by %s, which runs", hostlink.ErrInvalid, req.VolumeId, user)
+	if running {
+		return nil, fmt.Errorf("%w: volume %s is used by a guest, which runs", hostlink.ErrInvalid, req.VolumeId)
 	}
 	v.content = v.snapshots[v.find(req.SnapshotId)].Content
-	h.saveVolume(req.VolumeId)
-	return h.describeVolume(req.VolumeId), nil
+	at.saveVolume(req.VolumeId)
+	return at.describeVolume(req.VolumeId), nil
 }
 
 // ReadVolume implements hostlink.Host: the volume's description is all of its data.
 func (h *Host) ReadVolume(ctx context.Context, req *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error {
-	v, err := h.change(ctx, "ReadVolume", "", req.Id, req.Fence)
+	_, v, err := h.change(ctx, "ReadVolume", "", "", req.Id, req.Fence)
 	if err != nil {
 		return err
 	}
@@ -276,7 +310,7 @@ func (h *Host) WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, er
 		return nil, err
 	}
 	spec := first.Spec
-	if _, err := h.change(ctx, "WriteVolume", spec.GetId(), spec.GetId(), first.Fence); err != nil {
+	if _, _, err := h.change(ctx, "WriteVolume", "", spec.GetId(), spec.GetId(), first.Fence); err != nil {
 		return nil, err
 	}
 	var data []byte

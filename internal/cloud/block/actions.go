@@ -8,7 +8,6 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
@@ -122,7 +121,7 @@ func (s *Service) createDisk(ctx context.Context, c *action.Call, q *createDiskR
 		rows = append(rows, d)
 	}
 	return s.acceptCreate(ctx, c, rows, q.TagKeyValuePairs, func(ctx context.Context, tx bun.Tx, d *Disk) (err error) {
-		d.HostID, err = s.Fleet.PlaceDisk(ctx, tx, d.Region, d.SetType, d.SizeGB)
+		d.HostID, err = s.Fleet.PlaceDisk(ctx, tx, set, d.SizeGB)
 		return err
 	})
 }
@@ -263,8 +262,8 @@ func (s *Service) begin(ctx context.Context, tx bun.Tx, c *action.Call, d *Disk,
 			return "", err
 		}
 	}
-	if h, ok := s.Fleet.HostInfo(d.HostID); ok && h.State == fleet.Down {
-		return "", retcode.SystemBusy.Errorf("the host of %s does not answer", d.ID)
+	if err := s.handle(d); err != nil {
+		return "", err
 	}
 	j := job{Disk: d.ID, Before: d.State, VM: d.VMID}
 	d.ReasonCode, d.Reason = 0, ""
@@ -339,7 +338,7 @@ func (s *Service) upgradeDisk(ctx context.Context, c *action.Call, q *upgradeDis
 			if err := s.Catalog.Reserve(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace: int64(more)}); err != nil {
 				return err
 			}
-			if err := s.Fleet.Reserve(ctx, tx, d.HostID, fleet.Demand{DiskGB: more}); err != nil {
+			if err := s.Fleet.ReserveDisk(ctx, tx, d.SetID, d.HostID, more); err != nil {
 				return err
 			}
 			j.OldGB, j.OldLimits = d.SizeGB, d.Limits
@@ -410,8 +409,8 @@ func (s *Service) cloneDisk(ctx context.Context, c *action.Call, q *cloneDiskReq
 		if err := check(now, verbClone); err != nil {
 			return err
 		}
-		d.HostID = now.HostID
-		if err := s.Fleet.Reserve(ctx, tx, d.HostID, fleet.Demand{DiskGB: d.SizeGB}); err != nil {
+		d.HostID = s.host(now)
+		if err := s.Fleet.ReserveDisk(ctx, tx, d.SetID, d.HostID, d.SizeGB); err != nil {
 			return err
 		}
 		return s.move(ctx, tx, now, BeingCloned)

@@ -97,7 +97,7 @@ func (s *Service) beginAttach(ctx context.Context, tx bun.Tx, d *Disk, m *Machin
 		if most := s.Catalog.Config.SharedDiskAttachments(ctx, d.Region); len(shares[d.ID]) >= most {
 			return retcode.BindLimitReached.Errorf("a shared disk is attached to at most %d machines", most)
 		}
-		if len(shares[d.ID]) > 0 && d.HostID != m.HostID {
+		if len(shares[d.ID]) > 0 && d.HostID != m.HostID && !s.Fleet.Shared(d.SetID) {
 			return retcode.InvalidResourceState.Errorf("storage %s shares disks among machines next to each other: %s is not next to those that have %s",
 				d.SetType, m.ID, d.ID)
 		}
@@ -111,8 +111,16 @@ func (s *Service) beginAttach(ctx context.Context, tx bun.Tx, d *Disk, m *Machin
 	return s.moveTo(ctx, tx, d, m.HostID)
 }
 
-// moveTo reserves the room for a disk on another host. It holds its old room until the move is settled.
+// moveTo reserves the room for a disk on another host. It holds its old room until the move is settled. A disk that
+// hosts share goes nowhere: the other host opens it, 14011 when it cannot.
 func (s *Service) moveTo(ctx context.Context, tx bun.Tx, d *Disk, host string) error {
+	if s.Fleet.Shared(d.SetID) {
+		if !s.Fleet.Reaches(d.SetID, host) {
+			return retcode.SetDiskNotSupported.Errorf("the host of the machine does not reach storage %s", d.SetType)
+		}
+		d.HostID = host
+		return nil
+	}
 	if d.HostID == host {
 		return nil
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -207,8 +206,8 @@ func (s *Service) beginUnsnapshot(ctx context.Context, tx bun.Tx, c *action.Call
 	if err != nil {
 		return "", err
 	}
-	if h, ok := s.Fleet.HostInfo(d.HostID); ok && h.State == fleet.Down {
-		return "", retcode.SystemBusy.Errorf("the host of %s does not answer", d.ID)
+	if err := s.handle(d); err != nil {
+		return "", err
 	}
 	j := job{Disk: d.ID, Generation: d.Generation, Before: n.State, Snapshot: n.ID}
 	if err := s.turn(ctx, tx, n, SnapshotDeleting); err != nil {
@@ -298,8 +297,8 @@ func (s *Service) createFromSnapshot(ctx context.Context, c *action.Call, q *cre
 		if src.FromHost != "" {
 			return retcode.DiskStateUnstable.Errorf("%s is on its way to its machine", src.ID)
 		}
-		d.HostID = src.HostID
-		return s.Fleet.Reserve(ctx, tx, d.HostID, fleet.Demand{DiskGB: d.SizeGB})
+		d.HostID = s.host(src)
+		return s.Fleet.ReserveDisk(ctx, tx, d.SetID, d.HostID, d.SizeGB)
 	}, workflow.Lock{Resource: n.ID})
 	if err != nil {
 		return nil, err

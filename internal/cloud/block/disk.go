@@ -149,7 +149,7 @@ func (s *Service) DomainDisks(ctx context.Context, idb bun.IDB, vm string) ([]*p
 		if d.State == Unbounding || d.State == Bounding && !d.Plug {
 			continue
 		}
-		w := &pb.DomainDisk{VolumeId: d.ID, Target: d.Target, Shared: d.Shareable}
+		w := &pb.DomainDisk{VolumeId: d.ID, Target: d.Target, Shared: d.Shareable, Pool: s.Pool(&d)}
 		if d.Target == SystemTarget {
 			w.BootOrder = 1
 		}

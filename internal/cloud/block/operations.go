@@ -115,13 +115,37 @@ func fence(generation int64) *pb.Fence { return &pb.Fence{Generation: uint64(gen
 // volumeSpec is the whole of what a host has to know of a disk's volume.
 func (s *Service) volumeSpec(d *Disk) (*pb.VolumeSpec, error) {
 	secret, err := s.passphrase(d)
-	return &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: d.SetID, Raw: d.Shareable, Secret: secret}, err
+	return &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: s.Pool(d), Raw: d.Shareable, Secret: secret}, err
+}
+
+// Pool is where hosts find a disk's volume; empty: on one of them.
+func (s *Service) Pool(d *Disk) string {
+	if s.Fleet.Shared(d.SetID) {
+		return d.SetID
+	}
+	return ""
+}
+
+// host is the one that works on a disk's volume: its machine's, while it has one and that lives.
+func (s *Service) host(d *Disk) string { return s.Fleet.Handler(d.SetID, d.HostID) }
+
+// handle makes sure that a host can work on a disk (560). One that no machine has finds another when hosts share it:
+// a running guest's disk is changed through its QEMU, so by its host alone.
+func (s *Service) handle(d *Disk) error {
+	if d.VMID == "" {
+		d.HostID = s.host(d)
+	}
+	if h, ok := s.Fleet.HostInfo(d.HostID); ok && h.State == fleet.Down {
+		return retcode.SystemBusy.Errorf("the host of %s does not answer", d.ID)
+	}
+	return nil
 }
 
 // EnsureVolume makes a disk's volume as its row says, on its host, and waits until it is; one that is on another
 // host comes over. The errors are the host's.
 func (s *Service) EnsureVolume(ctx context.Context, d Disk) error {
-	if d.ImageDigest != "" {
+	d.HostID = s.host(&d)
+	if d.ImageDigest != "" && !(d.Written && s.Fleet.Shared(d.SetID)) { // there it leans on the pool's copy of the image
 		if err := s.Fleet.EnsureImage(ctx, d.HostID, d.ImageDigest); err != nil {
 			return err
 		}
@@ -159,9 +183,13 @@ func await(ctx context.Context, call func() (*pb.Volume, error)) (*pb.Volume, er
 	}
 }
 
-// RemoveVolume takes a disk's volume from its host. On a host that is down it goes when that returns.
+// RemoveVolume takes a disk's volume from its host. On a host that is down it goes when that returns; from a pool any
+// host removes it.
 func (s *Service) RemoveVolume(ctx context.Context, d Disk) error {
-	_, err := s.Fleet.Host(d.HostID).RemoveVolume(ctx, &pb.RemoveVolumeRequest{Fence: fence(d.Generation), Id: d.ID})
+	_, err := s.Fleet.Host(s.host(&d)).RemoveVolume(ctx, &pb.RemoveVolumeRequest{Fence: fence(d.Generation), Id: d.ID, Pool: s.Pool(&d)})
+	if s.Fleet.Shared(d.SetID) {
+		return err
+	}
 	return fleet.IgnoreDown(err)
 }
 
@@ -275,7 +303,7 @@ func (s *Service) EndTx(ctx context.Context, tx bun.Tx, to string, disks ...Disk
 }
 
 func (s *Service) end(ctx context.Context, tx bun.Tx, to string, d Disk, hide bool) error {
-	if err := s.Fleet.Release(ctx, tx, d.HostID, fleet.Demand{DiskGB: d.SizeGB}); err != nil {
+	if err := s.Fleet.ReleaseDisk(ctx, tx, d.SetID, d.HostID, d.SizeGB); err != nil {
 		return err
 	}
 	if err := s.forgetSnapshots(ctx, tx, d.ID); err != nil {
@@ -416,7 +444,7 @@ func (s *Service) notGrown(ctx context.Context, tx bun.Tx, j *job, cause error) 
 	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace: int64(more)}); err != nil {
 		return err
 	}
-	if err := s.Fleet.Release(ctx, tx, d.HostID, fleet.Demand{DiskGB: more}); err != nil {
+	if err := s.Fleet.ReleaseDisk(ctx, tx, d.SetID, d.HostID, more); err != nil {
 		return err
 	}
 	d.SizeGB, d.Limits = j.OldGB, j.OldLimits

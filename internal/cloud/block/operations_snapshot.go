@@ -46,7 +46,7 @@ func (s *Service) take(ctx context.Context, j *job) error {
 		return err
 	}
 	v, err := await(ctx, func() (*pb.Volume, error) {
-		return s.Fleet.Host(d.HostID).EnsureSnapshot(ctx, &pb.EnsureSnapshotRequest{Fence: fence(j.SnapshotGeneration), VolumeId: d.ID, Id: j.Snapshot, Secret: secret})
+		return s.Fleet.Host(s.host(d)).EnsureSnapshot(ctx, &pb.EnsureSnapshotRequest{Fence: fence(j.SnapshotGeneration), VolumeId: d.ID, Id: j.Snapshot, Secret: secret, Pool: s.Pool(d)})
 	})
 	if err != nil {
 		return longFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not take a snapshot of %s", d.ID))
@@ -61,7 +61,7 @@ func (s *Service) untake(ctx context.Context, j *job) error {
 		return err
 	}
 	_, err = await(ctx, func() (*pb.Volume, error) {
-		return s.Fleet.Host(d.HostID).RemoveSnapshot(ctx, &pb.RemoveSnapshotRequest{Fence: fence(j.SnapshotGeneration), VolumeId: d.ID, Id: j.Snapshot, Secret: secret})
+		return s.Fleet.Host(s.host(d)).RemoveSnapshot(ctx, &pb.RemoveSnapshotRequest{Fence: fence(j.SnapshotGeneration), VolumeId: d.ID, Id: j.Snapshot, Secret: secret, Pool: s.Pool(d)})
 	})
 	if err != nil {
 		return longFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not remove %s", j.Snapshot))
@@ -110,7 +110,7 @@ func (s *Service) rollBack(ctx context.Context, j *job) error {
 		return err
 	}
 	_, err = await(ctx, func() (*pb.Volume, error) {
-		return s.Fleet.Host(d.HostID).RollbackVolume(ctx, &pb.RollbackVolumeRequest{Fence: fence(j.Generation), VolumeId: d.ID, SnapshotId: j.Snapshot, Secret: secret})
+		return s.Fleet.Host(s.host(d)).RollbackVolume(ctx, &pb.RollbackVolumeRequest{Fence: fence(j.Generation), VolumeId: d.ID, SnapshotId: j.Snapshot, Secret: secret, Pool: s.Pool(d)})
 	})
 	if err != nil {
 		return longFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not roll %s back", d.ID))

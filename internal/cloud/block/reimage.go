@@ -30,7 +30,7 @@ func (s *Service) ReimageTx(ctx context.Context, tx bun.Tx, d *Disk, digest stri
 // more. The errors are the host's.
 func (s *Service) Reimage(ctx context.Context, d Disk) error {
 	// A host that is down counts as a failure here: what it did not remove would pass for the new one.
-	if _, err := s.Fleet.Host(d.HostID).RemoveVolume(ctx, &pb.RemoveVolumeRequest{Fence: fence(d.Generation), Id: d.ID}); err != nil {
+	if _, err := s.Fleet.Host(s.host(&d)).RemoveVolume(ctx, &pb.RemoveVolumeRequest{Fence: fence(d.Generation), Id: d.ID, Pool: s.Pool(&d)}); err != nil {
 		return err
 	}
 	if err := s.EnsureVolume(ctx, d); err != nil {

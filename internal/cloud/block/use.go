@@ -8,8 +8,6 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
-	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // SystemTarget is the name of a machine's system disk.
@@ -32,8 +30,8 @@ func (s *Service) BeginUseTx(ctx context.Context, tx bun.Tx, scope action.Scope,
 	if err := s.Ledger.Check(ctx, tx, d.Payer()); err != nil {
 		return nil, err
 	}
-	if h, ok := s.Fleet.HostInfo(d.HostID); ok && h.State == fleet.Down {
-		return nil, retcode.SystemBusy.Errorf("the host of %s does not answer", d.ID)
+	if err := s.handle(d); err != nil {
+		return nil, err
 	}
 	u := &Use{Disk: d.ID, Before: d.State, VM: m.ID}
 	if err := s.beginAttach(ctx, tx, d, &m, (*job)(u)); err != nil {

@@ -149,11 +149,18 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 	if len(p.nics) > 0 {
 		total[catalog.NIC] = int64(q.Count * len(p.nics))
 	}
-	demand := computeDemand(vms[0])
-	for _, d := range p.disks {
-		demand.DiskGB += d.gb
+	spot := fleet.Spot{Region: c.Region, VMType: q.VMType, Arch: p.image.Arch, Prefer: p.host(), Demand: computeDemand(vms[0])}
+	placed := slices.Clone(p.disks)
+	for _, d := range []*block.Disk{p.boot, p.data} { // they have their room, which moves with them
+		if d != nil {
+			placed = append(placed, planDisk{set: &fleet.Set{ID: d.SetID, Type: d.SetType, Shared: s.Fleet.Shared(d.SetID)}})
+		}
 	}
-	spot := fleet.Spot{Region: c.Region, VMType: q.VMType, StorageType: q.BootDiskSetType, Arch: p.image.Arch, Prefer: p.host(), Demand: demand}
+	for _, d := range placed {
+		if !spot.AddDisk(d.set, d.gb) {
+			return nil, retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", d.set.Type, spot.StorageType)
+		}
+	}
 	candidates := make([][]string, len(vms))
 	for i := range candidates {
 		if q.HostID == "" {
@@ -172,7 +179,7 @@ func (s *Service) createVM(ctx context.Context, c *action.Call, q *createVMReque
 		}
 		for i, v := range vms {
 			if q.HostID != "" {
-				if err := s.Fleet.Reserve(ctx, tx, q.HostID, demand); err != nil {
+				if err := s.Fleet.PlaceOn(ctx, tx, spot, q.HostID); err != nil {
 					return err
 				}
 				v.HostID = q.HostID

@@ -133,7 +133,7 @@ func (s *Service) createImage(ctx context.Context, c *action.Call, q *createImag
 		}
 		r := imageRequest(c, i, workflow.Lock{Resource: v.ID, Exclusive: true})
 		r.Resources = append(r.Resources, v.ID)
-		op, err = s.images.make.Accept(ctx, tx, r, imageJob{Image: i.ID, Generation: i.Generation, VM: v.ID, VMGeneration: v.Generation, Volume: disk.ID, Host: disk.HostID})
+		op, err = s.images.make.Accept(ctx, tx, r, imageJob{Image: i.ID, Generation: i.Generation, VM: v.ID, VMGeneration: v.Generation, Volume: disk.ID, Host: disk.HostID, Pool: s.Block.Pool(disk)})
 		if busy := new(workflow.BusyError); errors.As(err, &busy) {
 			return retcode.InvalidVMState.Errorf("%s is busy with %s", v.ID, busy.Action)
 		}

@@ -207,9 +207,6 @@ func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequ
 	if err := s.planSystem(ctx, c, q, p); err != nil {
 		return err
 	}
-	if p.data != nil && p.data.SetID != p.storage.ID {
-		return retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", p.data.SetType, q.BootDiskSetType)
-	}
 	wanted := q.DataDisks
 	if q.DataDiskSpace > 0 {
 		setType := q.DataDiskSetType
@@ -229,9 +226,6 @@ func (s *Service) planDisks(ctx context.Context, c *action.Call, q *createVMRequ
 		}
 		if err := s.Catalog.CheckDiskSpec(ctx, c.Region, d.SetType, d.DiskSpace); err != nil {
 			return err
-		}
-		if set.ID != p.storage.ID {
-			return retcode.SetDiskNotSupported.Errorf("disks of %s cannot be used by hosts of %s", d.SetType, q.BootDiskSetType)
 		}
 		p.disks = append(p.disks, planDisk{block.Data, set, d.DiskSpace, secret})
 	}

@@ -25,6 +25,7 @@ type imageJob struct {
 	VM           string `json:",omitempty"`
 	VMGeneration int64  `json:",omitempty"`
 	Volume, Host string `json:",omitempty"`
+	Pool         string `json:",omitempty"` // storage set that hosts share; empty: the volume is on Host itself
 	// Upload whose parts are joined.
 	Upload string `json:",omitempty"`
 	// What was made.
@@ -79,7 +80,7 @@ func (s *Service) registerImages() imageWorkflows {
 func (s *Service) exportImage(ctx context.Context, j *imageJob) error {
 	v := &VM{ID: j.VM, Generation: j.VMGeneration}
 	failure := retcode.SystemBusy.Errorf("the host could not make an image of %s", j.VM)
-	e, err := s.Fleet.Host(j.Host).ExportVolume(ctx, &pb.ExportVolumeRequest{Fence: fence(j.Generation), Id: j.Image, VolumeId: j.Volume})
+	e, err := s.Fleet.Host(j.Host).ExportVolume(ctx, &pb.ExportVolumeRequest{Fence: fence(j.Generation), Id: j.Image, VolumeId: j.Volume, Pool: j.Pool})
 	if err != nil {
 		return s.hostFailure(ctx, v, err, failure)
 	}

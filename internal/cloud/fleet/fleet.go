@@ -15,10 +15,12 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/pki"
+	"github.com/lingyun-cloud/lingyun/internal/secret"
 )
 
 // ErrHostDown is answered at once by calls to a host that is declared down.
@@ -62,6 +64,9 @@ type Deps struct {
 	DB      *database.DB
 	Clock   *clock.Clock
 	Catalog *catalog.Service
+	// Secret seals the keys of storage sets.
+	Secret *secret.Key
+	Permit *permit.Service
 	// Epoch of the lease held, for fences.
 	Epoch func() uint64
 	// Dial returns the link to a host. It does not connect by itself.
@@ -89,6 +94,7 @@ type Service struct {
 	members  map[string]*member
 	order    []*member           // by age
 	snapshot map[string]*setView // by compute set id
+	pools    map[string]*pool    // by storage set id: those that hosts share
 	gateways map[string]string   // region → what OnGateways was last told
 	running  context.Context     // of Run; nil before
 	watchers sync.WaitGroup
@@ -97,6 +103,9 @@ type Service struct {
 	onGateways []func(region string)
 	onHost     []func(hostID, state string)
 	onWanted   []func(ctx context.Context, hostID string) (Wanted, error)
+
+	storageOvercommit int64         // of new sets, in percent
+	turn              atomic.Uint64 // of hosts, to handle disks that no machine has
 
 	dirty    atomic.Bool // the belief about free capacity may be wrong
 	reloaded time.Time   // by the refresh loop
@@ -117,11 +126,12 @@ type member struct {
 	diskFree int64              // GB of its volume directory's file system
 	diskSize int64
 	problems string
+	pools    map[string]*pb.PoolStatus // by storage set id, as it told last
 }
 
 // New prepares the service; hooks are added before Start.
 func New(d Deps) *Service {
-	s := &Service{Deps: d, members: map[string]*member{}, snapshot: map[string]*setView{}, gateways: map[string]string{}}
+	s := &Service{Deps: d, members: map[string]*member{}, snapshot: map[string]*setView{}, pools: map[string]*pool{}, gateways: map[string]string{}}
 	s.health = clock.NewLoop(d.Clock, "host health", probeEvery, s.probe)
 	s.refresh = clock.NewLoop(d.Clock, "host capacity", refreshEvery, s.refreshBelief)
 	s.renewal = clock.NewLoop(d.Clock, "host certificates", 12*time.Hour, s.renewCertificates)
@@ -242,7 +252,7 @@ func (s *Service) OnWanted(f func(ctx context.Context, hostID string) (Wanted, e
 	s.onWanted = append(s.onWanted, f)
 }
 
-// Capacity sums up the hosts of a region.
+// Capacity sums up the hosts and the shared storage sets of a region.
 func (s *Service) Capacity(ctx context.Context, region string) (catalog.Capacity, error) {
 	var c catalog.Capacity
 	err := s.DB.Reader().NewRaw(`SELECT coalesce(sum(cpu_total), 0), coalesce(sum(cpu_used), 0), coalesce(sum(memory_total), 0),
@@ -251,11 +261,22 @@ func (s *Service) Capacity(ctx context.Context, region string) (catalog.Capacity
 	if err != nil {
 		return c, err
 	}
+	var total, used int64
+	if err := s.DB.Reader().NewRaw(`SELECT coalesce(sum(total_gb), 0), coalesce(sum(used_gb), 0) FROM storage_set WHERE region = ?`, region).
+		Scan(ctx, &total, &used); err != nil {
+		return c, err
+	}
+	c.DiskGB, c.DiskUsedGB = c.DiskGB+total, c.DiskUsedGB+used
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, m := range s.order {
 		if m.row.Region == region && m.diskSize > 0 {
 			c.DiskPhysicalUsedGB += m.diskSize - m.diskFree
+		}
+	}
+	for _, p := range s.pools {
+		if st := s.statusOf(p.row.ID); st != nil && p.row.Region == region {
+			c.DiskPhysicalUsedGB += int64(st.UsedBytes >> 30)
 		}
 	}
 	return c, nil

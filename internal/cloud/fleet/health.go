@@ -84,6 +84,7 @@ func (s *Service) meet(ctx context.Context, m *member) *pb.HealthResponse {
 			return nil
 		}
 	}
+	s.tellPools(ctx, m, facts)
 	return facts
 }
 
@@ -137,6 +138,7 @@ func (s *Service) settle(ctx context.Context, results []found) error {
 	}
 	now := s.Clock.Now()
 	var changed []*found
+	reload := false
 	s.mu.Lock()
 	for i := range results {
 		r := &results[i]
@@ -145,6 +147,7 @@ func (s *Service) settle(ctx context.Context, results []found) error {
 		case r.facts != nil:
 			r.m.diskSize, r.m.diskFree = int64(r.facts.DiskBytes>>30), int64(r.facts.DiskFreeBytes>>30)
 			s.report(r.m, r.facts.Problems)
+			reload = r.m.takePools(r.facts.Pools) || reload
 			row.describe(r.facts, sets)
 			if row.Down {
 				row.Down, row.ReturnedAt = false, now.UnixMicro()
@@ -157,8 +160,12 @@ func (s *Service) settle(ctx context.Context, results []found) error {
 			changed = append(changed, r)
 		}
 	}
+	sizes := s.sizePools()
 	s.mu.Unlock()
-	if len(changed) == 0 {
+	if len(changed)+len(sizes) == 0 {
+		if reload {
+			return s.reload(ctx)
+		}
 		return nil
 	}
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -170,7 +177,7 @@ func (s *Service) settle(ctx context.Context, results []found) error {
 				return err
 			}
 		}
-		return nil
+		return writeSizes(ctx, tx, sizes)
 	})
 	if err != nil {
 		return err

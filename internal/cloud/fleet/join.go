@@ -25,14 +25,14 @@ import (
 
 // Actions of the fleet.
 func (s *Service) Actions() []action.Action {
-	return []action.Action{
+	return append(s.storageActions(),
 		action.Define(action.Spec{Name: "DescribeVMType", Module: "cluster", Summary: "List the compute set types the caller may use."}, s.describeVMType),
 		action.Define(action.Spec{Name: "DescribeStorageType", Module: "cluster", Summary: "List the storage set types the caller may use."}, s.describeStorageType),
 		action.Define(action.Spec{Name: "CreateHostJoinToken", Module: "node", Summary: "Issue a one-time token for a new host.",
 			Admin: true, Mutates: true, Extension: true}, s.createToken),
 		action.Define(action.Spec{Name: "LockHost", Module: "node", Summary: "Stop scheduling onto a compute host.", Admin: true, Mutates: true}, s.lockHost),
 		action.Define(action.Spec{Name: "UnlockHost", Module: "node", Summary: "Allow scheduling onto a compute host again.", Admin: true, Mutates: true}, s.unlockHost),
-	}
+	)
 }
 
 type createTokenRequest struct {

@@ -92,7 +92,7 @@ func (l *link) EnsureVolume(ctx context.Context, q *pb.EnsureVolumeRequest) (*pb
 }
 
 func (l *link) RemoveVolume(ctx context.Context, q *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error) {
-	return call(ctx, l, &pb.RemoveVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemoveVolume)
+	return call(ctx, l, &pb.RemoveVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id, Pool: q.Pool}, hostlink.Host.RemoveVolume)
 }
 
 func (l *link) EnsureDomain(ctx context.Context, q *pb.EnsureDomainRequest) (*pb.Domain, error) {
@@ -132,7 +132,7 @@ func (l *link) ConsoleLog(ctx context.Context, q *pb.ConsoleLogRequest) (*pb.Con
 }
 
 func (l *link) ExportVolume(ctx context.Context, q *pb.ExportVolumeRequest) (*pb.Export, error) {
-	return call(ctx, l, &pb.ExportVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id, VolumeId: q.VolumeId}, hostlink.Host.ExportVolume)
+	return call(ctx, l, &pb.ExportVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id, VolumeId: q.VolumeId, Pool: q.Pool}, hostlink.Host.ExportVolume)
 }
 
 func (l *link) RemoveExport(ctx context.Context, q *pb.RemoveExportRequest) (*pb.RemoveExportResponse, error) {
@@ -148,15 +148,23 @@ func (l *link) GetImage(ctx context.Context, digest string) (io.ReadCloser, erro
 }
 
 func (l *link) EnsureSnapshot(ctx context.Context, q *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.EnsureSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret}, hostlink.Host.EnsureSnapshot)
+	return call(ctx, l, &pb.EnsureSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret, Pool: q.Pool}, hostlink.Host.EnsureSnapshot)
 }
 
 func (l *link) RemoveSnapshot(ctx context.Context, q *pb.RemoveSnapshotRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.RemoveSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret}, hostlink.Host.RemoveSnapshot)
+	return call(ctx, l, &pb.RemoveSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret, Pool: q.Pool}, hostlink.Host.RemoveSnapshot)
 }
 
 func (l *link) RollbackVolume(ctx context.Context, q *pb.RollbackVolumeRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.RollbackVolumeRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, SnapshotId: q.SnapshotId, Secret: q.Secret}, hostlink.Host.RollbackVolume)
+	return call(ctx, l, &pb.RollbackVolumeRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, SnapshotId: q.SnapshotId, Secret: q.Secret, Pool: q.Pool}, hostlink.Host.RollbackVolume)
+}
+
+func (l *link) EnsurePool(ctx context.Context, q *pb.EnsurePoolRequest) (*pb.PoolStatus, error) {
+	return call(ctx, l, &pb.EnsurePoolRequest{Fence: l.fence(q.Fence), Pool: q.Pool}, hostlink.Host.EnsurePool)
+}
+
+func (l *link) RemovePool(ctx context.Context, q *pb.RemovePoolRequest) (*pb.RemovePoolResponse, error) {
+	return call(ctx, l, &pb.RemovePoolRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemovePool)
 }
 
 func (l *link) ReadVolume(ctx context.Context, q *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error {

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -29,10 +32,28 @@ func (d Demand) amounts() placement.Demand {
 type Spot struct {
 	Region      string
 	VMType      string // compute set type
-	StorageType string // storage set type; empty: no disk is placed
+	StorageType string // storage set type of disks on the host itself; empty: none is placed
 	Arch        string // empty: any
 	Prefer      string // a host that comes first, if it is one of those; empty: none
 	Demand      Demand
+	Shared      map[string]int // GB by the id of shared storage sets, all of which the host must reach
+}
+
+// AddDisk adds a disk to what is placed. All that are not shared are of one set: false when this one is of another.
+func (p *Spot) AddDisk(set *Set, gb int) bool {
+	switch {
+	case set.Shared:
+		if p.Shared == nil {
+			p.Shared = map[string]int{}
+		}
+		p.Shared[set.ID] += gb
+		return true
+	case p.StorageType != "" && p.StorageType != set.Type:
+		return false
+	}
+	p.StorageType = set.Type
+	p.Demand.DiskGB += gb
+	return true
 }
 
 // How many hosts Candidates proposes: enough for the first to be taken by others meanwhile.
@@ -60,7 +81,7 @@ func (s *Service) Candidates(spot Spot) []string {
 		if v.region != spot.Region || v.vmType != spot.VMType {
 			continue
 		}
-		f := placement.Filter{Arch: spot.Arch}
+		f := placement.Filter{Arch: spot.Arch, Pools: slices.Sorted(maps.Keys(spot.Shared))}
 		if spot.StorageType != "" {
 			f.StorageSet = spot.Region + "/" + spot.StorageType
 		}
@@ -86,6 +107,27 @@ func (s *Service) Candidates(spot Spot) []string {
 // has, in the caller's transaction. 14003/14004 no usable host of the type, 14005/14006 the set's
 // total free is too small, 1019 no single host fits.
 func (s *Service) Place(ctx context.Context, tx bun.Tx, spot Spot, candidates []string) (hostID string, err error) {
+	if hostID, err = s.placeHost(ctx, tx, spot, candidates); err != nil {
+		return "", err
+	}
+	return hostID, s.takeShared(ctx, tx, spot.Shared)
+}
+
+// PlaceOn reserves the spot's demand on one given host: codes as Reserve's, and 14004 when it does not reach a
+// shared storage set.
+func (s *Service) PlaceOn(ctx context.Context, tx bun.Tx, spot Spot, hostID string) error {
+	if err := s.Reserve(ctx, tx, hostID, spot.Demand); err != nil {
+		return err
+	}
+	for id := range spot.Shared {
+		if !s.Reaches(id, hostID) {
+			return retcode.NoIdleStorageSet.Errorf("the host does not reach storage set %s", id)
+		}
+	}
+	return s.takeShared(ctx, tx, spot.Shared)
+}
+
+func (s *Service) placeHost(ctx context.Context, tx bun.Tx, spot Spot, candidates []string) (hostID string, err error) {
 	if spot.Prefer != "" {
 		may, err := s.usable(tx, spot).Where("h.id = ?", spot.Prefer).Exists(ctx)
 		if err != nil {
@@ -130,6 +172,9 @@ func (s *Service) usable(db bun.IDB, spot Spot) *bun.SelectQuery {
 	if spot.Arch != "" {
 		q = q.Where("h.arch = ?", spot.Arch)
 	}
+	if len(spot.Shared) > 0 {
+		q = q.Where("h.id IN (?)", bun.In(append(s.reaching(slices.Sorted(maps.Keys(spot.Shared))...), "")))
+	}
 	return q
 }
 
@@ -149,14 +194,14 @@ func (s *Service) refusal(ctx context.Context, tx bun.Tx, spot Spot) error {
 	if err := sum(spot); err != nil {
 		return err
 	}
-	if free.Hosts == 0 && spot.StorageType != "" {
+	if free.Hosts == 0 && (spot.StorageType != "" || len(spot.Shared) > 0) {
 		without := spot
-		without.StorageType = ""
+		without.StorageType, without.Shared = "", nil
 		if err := sum(without); err != nil {
 			return err
 		}
 		if free.Hosts > 0 {
-			return retcode.NoIdleStorageSet.Errorf("no usable host of %s has storage %s", spot.VMType, spot.StorageType)
+			return retcode.NoIdleStorageSet.Errorf("no usable host of %s has storage %s", spot.VMType, spot.storage())
 		}
 	}
 	switch {
@@ -168,6 +213,15 @@ func (s *Service) refusal(ctx context.Context, tx bun.Tx, spot Spot) error {
 		return retcode.StorageSetInsufficient.Errorf("%s has %d GB free", spot.StorageType, max(0, free.Disk))
 	}
 	return retcode.HostResourceInsufficient.Errorf("no single host of %s has %d CPUs, %d MiB and %d GB free", spot.VMType, d.CPUs, d.MemoryMiB, d.DiskGB)
+}
+
+// storage names the storage sets of a spot, for people.
+func (p *Spot) storage() string {
+	names := slices.Sorted(maps.Keys(p.Shared))
+	if p.StorageType != "" {
+		names = append([]string{p.StorageType}, names...)
+	}
+	return strings.Join(names, ", ")
 }
 
 // take reserves by one guarded update; false when the host has no room or takes nothing. What is not
@@ -274,8 +328,12 @@ func (s *Service) reload(ctx context.Context) error {
 		return err
 	}
 	types := map[string]string{} // storage set id → region/type
+	pools := map[string]*pool{}
 	for _, d := range stores {
 		types[d.ID] = d.Region + "/" + d.Type
+		if d.Driver == Ceph {
+			pools[d.ID] = s.openPool(d)
+		}
 	}
 	snapshot := map[string]*setView{}
 	for _, c := range sets {
@@ -297,10 +355,10 @@ func (s *Service) reload(ctx context.Context) error {
 		if v := snapshot[row.ComputeSet]; v != nil {
 			v.hosts = append(v.hosts, placement.Host{ID: row.ID, CPUs: row.CPUTotal, CPUsUsed: row.CPUUsed, MemoryMiB: row.MemoryTotal,
 				MemoryUsed: row.MemoryUsed, DiskGB: row.DiskTotal, DiskUsed: row.DiskUsed, Unusable: m.row.Down || m.row.Locked || m.link == nil,
-				StorageSet: types[row.StorageSet], StorageUnusable: m.diskFull(), Arch: row.Arch})
+				StorageSet: types[row.StorageSet], StorageUnusable: m.diskFull(), Pools: m.reached(), Arch: row.Arch})
 		}
 	}
-	s.order, s.snapshot = order, snapshot
+	s.order, s.snapshot, s.pools = order, snapshot, pools
 	return nil
 }
 

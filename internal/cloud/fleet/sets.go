@@ -30,7 +30,14 @@ type Set struct {
 	Alias  string
 	Arch   string
 	Media  string // of a storage set: HDD, SSD, NVMe
+	Shared bool   // a storage set whose disks any host opens that reaches its pool
 }
+
+// Drivers of storage sets.
+const (
+	Local = "Local" // each disk is on one host
+	Ceph  = "Ceph"  // disks are in a pool of a Ceph cluster
+)
 
 // Media of storage sets.
 const (
@@ -42,9 +49,10 @@ const (
 type HostSeed struct{ ID, Name string }
 
 // Bootstrap makes the first sets of a region when there are none, and the given hosts in them.
-// storageOvercommit is in percent of the disks.
+// storageOvercommit is in percent of the disks, of this and of later storage sets.
 func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOvercommit int, hosts []HostSeed) error {
 	now := s.Clock.Micros()
+	s.storageOvercommit = int64(storageOvercommit)
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		made, err := tx.NewInsert().Model(&computeSet{ID: firstComputeSet, Region: region, Type: FirstVMType, Alias: "General", Arch: arch,
 			Overcommit: 100, CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx)
@@ -58,7 +66,7 @@ func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOve
 				return err
 			}
 		}
-		if _, err := tx.NewInsert().Model(&storageSet{ID: firstStorageSet, Region: region, Type: FirstStorageType, Alias: "Local", Arch: arch, Media: SSD,
+		if _, err := tx.NewInsert().Model(&storageSet{ID: firstStorageSet, Region: region, Type: FirstStorageType, Alias: "Local", Arch: arch, Media: SSD, Driver: Local,
 			Overcommit: int64(storageOvercommit), CreatedAt: now, UpdatedAt: now}).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
 			return err
 		}
@@ -107,7 +115,7 @@ func (s *Service) StorageSet(ctx context.Context, company int64, region, setType
 	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.StorageSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoStorageSetPermission.Errorf("storage type %q", setType))
 	}
-	return &Set{ID: row.ID, Region: row.Region, Type: row.Type, Alias: row.Alias, Arch: row.Arch, Media: row.Media}, nil
+	return row.set(), nil
 }
 
 // cmpErr is err, or refusal without one.

@@ -30,9 +30,18 @@ type storageSet struct {
 	Arch       string `bun:"arch"`
 	Overcommit int64  `bun:"overcommit"`
 	Media      string `bun:"media"`
+	Driver     string `bun:"driver"`
+	Ceph       string `bun:"ceph"`
+	Replicas   int    `bun:"replicas"`
+	TotalGB    int64  `bun:"total_gb"`
+	UsedGB     int64  `bun:"used_gb"`
 	CreatedAt  int64  `bun:"created_at"`
 	UpdatedAt  int64  `bun:"updated_at"`
 	Generation int64  `bun:"generation"`
+}
+
+func (d *storageSet) set() *Set {
+	return &Set{ID: d.ID, Region: d.Region, Type: d.Type, Alias: d.Alias, Arch: d.Arch, Media: d.Media, Shared: d.Driver != Local}
 }
 
 type hostRow struct {

@@ -364,6 +364,7 @@ type HealthResponse struct {
 	Networks      []string               `protobuf:"bytes,14,rep,name=networks,proto3" json:"networks,omitempty"`                        // provider networks this host has a bridge for
 	BootTime      int64                  `protobuf:"varint,15,opt,name=boot_time,json=bootTime,proto3" json:"boot_time,omitempty"`       // unix seconds of the host's boot
 	Problems      []*Problem             `protobuf:"bytes,16,rep,name=problems,proto3" json:"problems,omitempty"`                        // what does not work (libvirt gone, OVN not connected, disk full)
+	Pools         []*PoolStatus          `protobuf:"bytes,110,rep,name=pools,proto3" json:"pools,omitempty"`                             // that it was told of
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -506,6 +507,13 @@ func (x *HealthResponse) GetBootTime() int64 {
 func (x *HealthResponse) GetProblems() []*Problem {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *HealthResponse) GetPools() []*PoolStatus {
+	if x != nil {
+		return x.Pools
 	}
 	return nil
 }
@@ -1055,7 +1063,7 @@ type VolumeSpec struct {
 	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                      // disk-...
 	SizeBytes   uint64                 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`      // virtual size; growing allowed, shrinking refused
 	ImageDigest string                 `protobuf:"bytes,3,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"` // backing image; empty: an empty volume
-	Pool        string                 `protobuf:"bytes,4,opt,name=pool,proto3" json:"pool,omitempty"`                                  // storage set id
+	Pool        string                 `protobuf:"bytes,4,opt,name=pool,proto3" json:"pool,omitempty"`                                  // storage set id of a shared pool; empty: the host's own directory
 	Raw         bool                   `protobuf:"varint,20,opt,name=raw,proto3" json:"raw,omitempty"`                                  // no snapshots, but several guests may write: shared disks
 	Secret      []byte                 `protobuf:"bytes,21,opt,name=secret,proto3" json:"secret,omitempty"`                             // encrypts the volume (LUKS), UTF-8; never stored by the host; empty: not encrypted
 	// Another volume on this host that the new one is a copy of, at one of its snapshots or (empty) as it is now.
@@ -1243,12 +1251,14 @@ func (x *Volume) GetFrozen() bool {
 	return false
 }
 
+// Pool, here and below: as VolumeSpec.pool.
 type EnsureSnapshotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
 	VolumeId      string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
 	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1311,12 +1321,20 @@ func (x *EnsureSnapshotRequest) GetSecret() []byte {
 	return nil
 }
 
+func (x *EnsureSnapshotRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 type RemoveSnapshotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
 	VolumeId      string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
 	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1379,12 +1397,20 @@ func (x *RemoveSnapshotRequest) GetSecret() []byte {
 	return nil
 }
 
+func (x *RemoveSnapshotRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 type RollbackVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
 	VolumeId      string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
 	SnapshotId    string                 `protobuf:"bytes,3,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
 	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1445,6 +1471,13 @@ func (x *RollbackVolumeRequest) GetSecret() []byte {
 		return x.Secret
 	}
 	return nil
+}
+
+func (x *RollbackVolumeRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
 }
 
 type ReadVolumeRequest struct {
@@ -1587,6 +1620,7 @@ type RemoveVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1635,6 +1669,13 @@ func (x *RemoveVolumeRequest) GetId() string {
 	return ""
 }
 
+func (x *RemoveVolumeRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 type RemoveVolumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1671,6 +1712,315 @@ func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
 	return file_hostlink_proto_rawDescGZIP(), []int{22}
 }
 
+// Pool is an RBD pool of a Ceph cluster.
+type Pool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                // storage set id
+	Monitors      []string               `protobuf:"bytes,2,rep,name=monitors,proto3" json:"monitors,omitempty"`                    // ADDRESS or ADDRESS:PORT
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                            // of the pool
+	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`                            // without "client."
+	Key           string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`                              // of the user
+	ClusterId     string                 `protobuf:"bytes,6,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // the cluster's fsid, to be sure; empty: any
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_hostlink_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Pool) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Pool) GetMonitors() []string {
+	if x != nil {
+		return x.Monitors
+	}
+	return nil
+}
+
+func (x *Pool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pool) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Pool) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Pool) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+type EnsurePoolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	Pool          *Pool                  `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnsurePoolRequest) Reset() {
+	*x = EnsurePoolRequest{}
+	mi := &file_hostlink_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnsurePoolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnsurePoolRequest) ProtoMessage() {}
+
+func (x *EnsurePoolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnsurePoolRequest.ProtoReflect.Descriptor instead.
+func (*EnsurePoolRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *EnsurePoolRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *EnsurePoolRequest) GetPool() *Pool {
+	if x != nil {
+		return x.Pool
+	}
+	return nil
+}
+
+type PoolStatus struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Generation     uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`                               // of the specification that it has
+	Ready          bool                   `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`                                         // volumes can be used
+	Problem        string                 `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`                                      // why not, or what else is wrong
+	UsedBytes      uint64                 `protobuf:"varint,5,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`                // data in the pool, without its copies
+	AvailableBytes uint64                 `protobuf:"varint,6,opt,name=available_bytes,json=availableBytes,proto3" json:"available_bytes,omitempty"` // data that it can still take
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PoolStatus) Reset() {
+	*x = PoolStatus{}
+	mi := &file_hostlink_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolStatus) ProtoMessage() {}
+
+func (x *PoolStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
+func (*PoolStatus) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PoolStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PoolStatus) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *PoolStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *PoolStatus) GetUsedBytes() uint64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetAvailableBytes() uint64 {
+	if x != nil {
+		return x.AvailableBytes
+	}
+	return 0
+}
+
+type RemovePoolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePoolRequest) Reset() {
+	*x = RemovePoolRequest{}
+	mi := &file_hostlink_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePoolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePoolRequest) ProtoMessage() {}
+
+func (x *RemovePoolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePoolRequest.ProtoReflect.Descriptor instead.
+func (*RemovePoolRequest) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RemovePoolRequest) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *RemovePoolRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemovePoolResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePoolResponse) Reset() {
+	*x = RemovePoolResponse{}
+	mi := &file_hostlink_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePoolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePoolResponse) ProtoMessage() {}
+
+func (x *RemovePoolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hostlink_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePoolResponse.ProtoReflect.Descriptor instead.
+func (*RemovePoolResponse) Descriptor() ([]byte, []int) {
+	return file_hostlink_proto_rawDescGZIP(), []int{27}
+}
+
 type EnsureDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"`
@@ -1681,7 +2031,7 @@ type EnsureDomainRequest struct {
 
 func (x *EnsureDomainRequest) Reset() {
 	*x = EnsureDomainRequest{}
-	mi := &file_hostlink_proto_msgTypes[23]
+	mi := &file_hostlink_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +2043,7 @@ func (x *EnsureDomainRequest) String() string {
 func (*EnsureDomainRequest) ProtoMessage() {}
 
 func (x *EnsureDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[23]
+	mi := &file_hostlink_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +2056,7 @@ func (x *EnsureDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureDomainRequest.ProtoReflect.Descriptor instead.
 func (*EnsureDomainRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{23}
+	return file_hostlink_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EnsureDomainRequest) GetFence() *Fence {
@@ -1745,7 +2095,7 @@ type DomainSpec struct {
 
 func (x *DomainSpec) Reset() {
 	*x = DomainSpec{}
-	mi := &file_hostlink_proto_msgTypes[24]
+	mi := &file_hostlink_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +2107,7 @@ func (x *DomainSpec) String() string {
 func (*DomainSpec) ProtoMessage() {}
 
 func (x *DomainSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[24]
+	mi := &file_hostlink_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +2120,7 @@ func (x *DomainSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainSpec.ProtoReflect.Descriptor instead.
 func (*DomainSpec) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{24}
+	return file_hostlink_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DomainSpec) GetId() string {
@@ -1879,13 +2229,14 @@ type DomainDisk struct {
 	Limits        *DiskLimits            `protobuf:"bytes,20,opt,name=limits,proto3" json:"limits,omitempty"`                        // absent: none
 	Secret        []byte                 `protobuf:"bytes,21,opt,name=secret,proto3" json:"secret,omitempty"`                        // of an encrypted volume
 	Shared        bool                   `protobuf:"varint,22,opt,name=shared,proto3" json:"shared,omitempty"`                       // other guests may write to it at the same time
+	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DomainDisk) Reset() {
 	*x = DomainDisk{}
-	mi := &file_hostlink_proto_msgTypes[25]
+	mi := &file_hostlink_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2248,7 @@ func (x *DomainDisk) String() string {
 func (*DomainDisk) ProtoMessage() {}
 
 func (x *DomainDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[25]
+	mi := &file_hostlink_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2261,7 @@ func (x *DomainDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainDisk.ProtoReflect.Descriptor instead.
 func (*DomainDisk) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{25}
+	return file_hostlink_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DomainDisk) GetVolumeId() string {
@@ -1955,6 +2306,13 @@ func (x *DomainDisk) GetShared() bool {
 	return false
 }
 
+func (x *DomainDisk) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 // DiskLimits are what a guest may do with a disk in a second; 0: as much as it can.
 type DiskLimits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1970,7 +2328,7 @@ type DiskLimits struct {
 
 func (x *DiskLimits) Reset() {
 	*x = DiskLimits{}
-	mi := &file_hostlink_proto_msgTypes[26]
+	mi := &file_hostlink_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2340,7 @@ func (x *DiskLimits) String() string {
 func (*DiskLimits) ProtoMessage() {}
 
 func (x *DiskLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[26]
+	mi := &file_hostlink_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2353,7 @@ func (x *DiskLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskLimits.ProtoReflect.Descriptor instead.
 func (*DiskLimits) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{26}
+	return file_hostlink_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DiskLimits) GetReadIops() uint64 {
@@ -2053,7 +2411,7 @@ type DomainNIC struct {
 
 func (x *DomainNIC) Reset() {
 	*x = DomainNIC{}
-	mi := &file_hostlink_proto_msgTypes[27]
+	mi := &file_hostlink_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2423,7 @@ func (x *DomainNIC) String() string {
 func (*DomainNIC) ProtoMessage() {}
 
 func (x *DomainNIC) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[27]
+	mi := &file_hostlink_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2436,7 @@ func (x *DomainNIC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainNIC.ProtoReflect.Descriptor instead.
 func (*DomainNIC) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{27}
+	return file_hostlink_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DomainNIC) GetPortUuid() string {
@@ -2127,7 +2485,7 @@ type DomainCDROM struct {
 
 func (x *DomainCDROM) Reset() {
 	*x = DomainCDROM{}
-	mi := &file_hostlink_proto_msgTypes[28]
+	mi := &file_hostlink_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2497,7 @@ func (x *DomainCDROM) String() string {
 func (*DomainCDROM) ProtoMessage() {}
 
 func (x *DomainCDROM) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[28]
+	mi := &file_hostlink_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2510,7 @@ func (x *DomainCDROM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainCDROM.ProtoReflect.Descriptor instead.
 func (*DomainCDROM) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{28}
+	return file_hostlink_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DomainCDROM) GetSlot() string {
@@ -2193,7 +2551,7 @@ type Seed struct {
 
 func (x *Seed) Reset() {
 	*x = Seed{}
-	mi := &file_hostlink_proto_msgTypes[29]
+	mi := &file_hostlink_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2563,7 @@ func (x *Seed) String() string {
 func (*Seed) ProtoMessage() {}
 
 func (x *Seed) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[29]
+	mi := &file_hostlink_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2576,7 @@ func (x *Seed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seed.ProtoReflect.Descriptor instead.
 func (*Seed) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{29}
+	return file_hostlink_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Seed) GetInstanceId() string {
@@ -2295,7 +2653,7 @@ type Domain struct {
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_hostlink_proto_msgTypes[30]
+	mi := &file_hostlink_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2665,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[30]
+	mi := &file_hostlink_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2678,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{30}
+	return file_hostlink_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Domain) GetId() string {
@@ -2403,7 +2761,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_hostlink_proto_msgTypes[31]
+	mi := &file_hostlink_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2773,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[31]
+	mi := &file_hostlink_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2786,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{31}
+	return file_hostlink_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemoveDomainRequest) GetFence() *Fence {
@@ -2453,7 +2811,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_hostlink_proto_msgTypes[32]
+	mi := &file_hostlink_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2823,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[32]
+	mi := &file_hostlink_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2836,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{32}
+	return file_hostlink_proto_rawDescGZIP(), []int{37}
 }
 
 type CertificateRequestRequest struct {
@@ -2489,7 +2847,7 @@ type CertificateRequestRequest struct {
 
 func (x *CertificateRequestRequest) Reset() {
 	*x = CertificateRequestRequest{}
-	mi := &file_hostlink_proto_msgTypes[33]
+	mi := &file_hostlink_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2859,7 @@ func (x *CertificateRequestRequest) String() string {
 func (*CertificateRequestRequest) ProtoMessage() {}
 
 func (x *CertificateRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[33]
+	mi := &file_hostlink_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2872,7 @@ func (x *CertificateRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequestRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequestRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{33}
+	return file_hostlink_proto_rawDescGZIP(), []int{38}
 }
 
 type CertificateRequestResponse struct {
@@ -2527,7 +2885,7 @@ type CertificateRequestResponse struct {
 
 func (x *CertificateRequestResponse) Reset() {
 	*x = CertificateRequestResponse{}
-	mi := &file_hostlink_proto_msgTypes[34]
+	mi := &file_hostlink_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2539,7 +2897,7 @@ func (x *CertificateRequestResponse) String() string {
 func (*CertificateRequestResponse) ProtoMessage() {}
 
 func (x *CertificateRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[34]
+	mi := &file_hostlink_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2552,7 +2910,7 @@ func (x *CertificateRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequestResponse.ProtoReflect.Descriptor instead.
 func (*CertificateRequestResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{34}
+	return file_hostlink_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CertificateRequestResponse) GetCsrPem() []byte {
@@ -2580,7 +2938,7 @@ type InstallCertificateRequest struct {
 
 func (x *InstallCertificateRequest) Reset() {
 	*x = InstallCertificateRequest{}
-	mi := &file_hostlink_proto_msgTypes[35]
+	mi := &file_hostlink_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2950,7 @@ func (x *InstallCertificateRequest) String() string {
 func (*InstallCertificateRequest) ProtoMessage() {}
 
 func (x *InstallCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[35]
+	mi := &file_hostlink_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2963,7 @@ func (x *InstallCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallCertificateRequest.ProtoReflect.Descriptor instead.
 func (*InstallCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{35}
+	return file_hostlink_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InstallCertificateRequest) GetFence() *Fence {
@@ -2637,7 +2995,7 @@ type InstallCertificateResponse struct {
 
 func (x *InstallCertificateResponse) Reset() {
 	*x = InstallCertificateResponse{}
-	mi := &file_hostlink_proto_msgTypes[36]
+	mi := &file_hostlink_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +3007,7 @@ func (x *InstallCertificateResponse) String() string {
 func (*InstallCertificateResponse) ProtoMessage() {}
 
 func (x *InstallCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[36]
+	mi := &file_hostlink_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +3020,7 @@ func (x *InstallCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallCertificateResponse.ProtoReflect.Descriptor instead.
 func (*InstallCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{36}
+	return file_hostlink_proto_rawDescGZIP(), []int{41}
 }
 
 type SetGuestPasswordRequest struct {
@@ -2677,7 +3035,7 @@ type SetGuestPasswordRequest struct {
 
 func (x *SetGuestPasswordRequest) Reset() {
 	*x = SetGuestPasswordRequest{}
-	mi := &file_hostlink_proto_msgTypes[37]
+	mi := &file_hostlink_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3047,7 @@ func (x *SetGuestPasswordRequest) String() string {
 func (*SetGuestPasswordRequest) ProtoMessage() {}
 
 func (x *SetGuestPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[37]
+	mi := &file_hostlink_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3060,7 @@ func (x *SetGuestPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetGuestPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{37}
+	return file_hostlink_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetGuestPasswordRequest) GetId() string {
@@ -2741,7 +3099,7 @@ type SetGuestPasswordResponse struct {
 
 func (x *SetGuestPasswordResponse) Reset() {
 	*x = SetGuestPasswordResponse{}
-	mi := &file_hostlink_proto_msgTypes[38]
+	mi := &file_hostlink_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +3111,7 @@ func (x *SetGuestPasswordResponse) String() string {
 func (*SetGuestPasswordResponse) ProtoMessage() {}
 
 func (x *SetGuestPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[38]
+	mi := &file_hostlink_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +3124,7 @@ func (x *SetGuestPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestPasswordResponse.ProtoReflect.Descriptor instead.
 func (*SetGuestPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{38}
+	return file_hostlink_proto_rawDescGZIP(), []int{43}
 }
 
 type SetGuestKeysRequest struct {
@@ -2781,7 +3139,7 @@ type SetGuestKeysRequest struct {
 
 func (x *SetGuestKeysRequest) Reset() {
 	*x = SetGuestKeysRequest{}
-	mi := &file_hostlink_proto_msgTypes[39]
+	mi := &file_hostlink_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +3151,7 @@ func (x *SetGuestKeysRequest) String() string {
 func (*SetGuestKeysRequest) ProtoMessage() {}
 
 func (x *SetGuestKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[39]
+	mi := &file_hostlink_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +3164,7 @@ func (x *SetGuestKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestKeysRequest.ProtoReflect.Descriptor instead.
 func (*SetGuestKeysRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{39}
+	return file_hostlink_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetGuestKeysRequest) GetId() string {
@@ -2845,7 +3203,7 @@ type SetGuestKeysResponse struct {
 
 func (x *SetGuestKeysResponse) Reset() {
 	*x = SetGuestKeysResponse{}
-	mi := &file_hostlink_proto_msgTypes[40]
+	mi := &file_hostlink_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3215,7 @@ func (x *SetGuestKeysResponse) String() string {
 func (*SetGuestKeysResponse) ProtoMessage() {}
 
 func (x *SetGuestKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[40]
+	mi := &file_hostlink_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3228,7 @@ func (x *SetGuestKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGuestKeysResponse.ProtoReflect.Descriptor instead.
 func (*SetGuestKeysResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{40}
+	return file_hostlink_proto_rawDescGZIP(), []int{45}
 }
 
 type ConsoleFrame struct {
@@ -2884,7 +3242,7 @@ type ConsoleFrame struct {
 
 func (x *ConsoleFrame) Reset() {
 	*x = ConsoleFrame{}
-	mi := &file_hostlink_proto_msgTypes[41]
+	mi := &file_hostlink_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +3254,7 @@ func (x *ConsoleFrame) String() string {
 func (*ConsoleFrame) ProtoMessage() {}
 
 func (x *ConsoleFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[41]
+	mi := &file_hostlink_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3267,7 @@ func (x *ConsoleFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleFrame.ProtoReflect.Descriptor instead.
 func (*ConsoleFrame) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{41}
+	return file_hostlink_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ConsoleFrame) GetId() string {
@@ -2943,7 +3301,7 @@ type ConsoleLogRequest struct {
 
 func (x *ConsoleLogRequest) Reset() {
 	*x = ConsoleLogRequest{}
-	mi := &file_hostlink_proto_msgTypes[42]
+	mi := &file_hostlink_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3313,7 @@ func (x *ConsoleLogRequest) String() string {
 func (*ConsoleLogRequest) ProtoMessage() {}
 
 func (x *ConsoleLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[42]
+	mi := &file_hostlink_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3326,7 @@ func (x *ConsoleLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleLogRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleLogRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{42}
+	return file_hostlink_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ConsoleLogRequest) GetId() string {
@@ -2995,7 +3353,7 @@ type ConsoleLogResponse struct {
 
 func (x *ConsoleLogResponse) Reset() {
 	*x = ConsoleLogResponse{}
-	mi := &file_hostlink_proto_msgTypes[43]
+	mi := &file_hostlink_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3365,7 @@ func (x *ConsoleLogResponse) String() string {
 func (*ConsoleLogResponse) ProtoMessage() {}
 
 func (x *ConsoleLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[43]
+	mi := &file_hostlink_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3378,7 @@ func (x *ConsoleLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleLogResponse.ProtoReflect.Descriptor instead.
 func (*ConsoleLogResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{43}
+	return file_hostlink_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ConsoleLogResponse) GetTail() []byte {
@@ -3042,13 +3400,14 @@ type ExportVolumeRequest struct {
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"` // of the export
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // image-...
 	VolumeId      string                 `protobuf:"bytes,3,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExportVolumeRequest) Reset() {
 	*x = ExportVolumeRequest{}
-	mi := &file_hostlink_proto_msgTypes[44]
+	mi := &file_hostlink_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3419,7 @@ func (x *ExportVolumeRequest) String() string {
 func (*ExportVolumeRequest) ProtoMessage() {}
 
 func (x *ExportVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[44]
+	mi := &file_hostlink_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3432,7 @@ func (x *ExportVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportVolumeRequest.ProtoReflect.Descriptor instead.
 func (*ExportVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{44}
+	return file_hostlink_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExportVolumeRequest) GetFence() *Fence {
@@ -3097,6 +3456,13 @@ func (x *ExportVolumeRequest) GetVolumeId() string {
 	return ""
 }
 
+func (x *ExportVolumeRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 type Export struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3112,7 +3478,7 @@ type Export struct {
 
 func (x *Export) Reset() {
 	*x = Export{}
-	mi := &file_hostlink_proto_msgTypes[45]
+	mi := &file_hostlink_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3490,7 @@ func (x *Export) String() string {
 func (*Export) ProtoMessage() {}
 
 func (x *Export) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[45]
+	mi := &file_hostlink_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3503,7 @@ func (x *Export) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Export.ProtoReflect.Descriptor instead.
 func (*Export) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{45}
+	return file_hostlink_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Export) GetId() string {
@@ -3199,7 +3565,7 @@ type RemoveExportRequest struct {
 
 func (x *RemoveExportRequest) Reset() {
 	*x = RemoveExportRequest{}
-	mi := &file_hostlink_proto_msgTypes[46]
+	mi := &file_hostlink_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3577,7 @@ func (x *RemoveExportRequest) String() string {
 func (*RemoveExportRequest) ProtoMessage() {}
 
 func (x *RemoveExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[46]
+	mi := &file_hostlink_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3590,7 @@ func (x *RemoveExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExportRequest.ProtoReflect.Descriptor instead.
 func (*RemoveExportRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{46}
+	return file_hostlink_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemoveExportRequest) GetFence() *Fence {
@@ -3249,7 +3615,7 @@ type RemoveExportResponse struct {
 
 func (x *RemoveExportResponse) Reset() {
 	*x = RemoveExportResponse{}
-	mi := &file_hostlink_proto_msgTypes[47]
+	mi := &file_hostlink_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3627,7 @@ func (x *RemoveExportResponse) String() string {
 func (*RemoveExportResponse) ProtoMessage() {}
 
 func (x *RemoveExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[47]
+	mi := &file_hostlink_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3640,7 @@ func (x *RemoveExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExportResponse.ProtoReflect.Descriptor instead.
 func (*RemoveExportResponse) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{47}
+	return file_hostlink_proto_rawDescGZIP(), []int{52}
 }
 
 type GetImageRequest struct {
@@ -3286,7 +3652,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_hostlink_proto_msgTypes[48]
+	mi := &file_hostlink_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3298,7 +3664,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hostlink_proto_msgTypes[48]
+	mi := &file_hostlink_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3311,7 +3677,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_hostlink_proto_rawDescGZIP(), []int{48}
+	return file_hostlink_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GetImageRequest) GetDigest() string {
@@ -3333,7 +3699,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"generation\x12\x1c\n" +
 	"\toperation\x18\x03 \x01(\tR\toperation\"%\n" +
 	"\rHealthRequest\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xfc\x03\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xb3\x04\n" +
 	"\x0eHealthResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x18\n" +
@@ -3355,7 +3721,8 @@ const file_hostlink_proto_rawDesc = "" +
 	"overlayMtu\x12\x1a\n" +
 	"\bnetworks\x18\x0e \x03(\tR\bnetworks\x12\x1b\n" +
 	"\tboot_time\x18\x0f \x01(\x03R\bbootTime\x128\n" +
-	"\bproblems\x18\x10 \x03(\v2\x1c.lingyun.hostlink.v1.ProblemR\bproblems\"7\n" +
+	"\bproblems\x18\x10 \x03(\v2\x1c.lingyun.hostlink.v1.ProblemR\bproblems\x125\n" +
+	"\x05pools\x18n \x03(\v2\x1f.lingyun.hostlink.v1.PoolStatusR\x05pools\"7\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04part\x18\x01 \x01(\tR\x04part\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"\r\n" +
@@ -3409,23 +3776,26 @@ const file_hostlink_proto_rawDesc = "" +
 	"generation\x12\x18\n" +
 	"\aworking\x18\x14 \x01(\bR\aworking\x12\x1c\n" +
 	"\tsnapshots\x18\x15 \x03(\tR\tsnapshots\x12\x16\n" +
-	"\x06frozen\x18\x16 \x01(\bR\x06frozen\"\x8e\x01\n" +
+	"\x06frozen\x18\x16 \x01(\bR\x06frozen\"\xa2\x01\n" +
 	"\x15EnsureSnapshotRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x1b\n" +
 	"\tvolume_id\x18\x02 \x01(\tR\bvolumeId\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
-	"\x06secret\x18\x04 \x01(\fR\x06secret\"\x8e\x01\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\x12\x12\n" +
+	"\x04pool\x18n \x01(\tR\x04pool\"\xa2\x01\n" +
 	"\x15RemoveSnapshotRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x1b\n" +
 	"\tvolume_id\x18\x02 \x01(\tR\bvolumeId\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
-	"\x06secret\x18\x04 \x01(\fR\x06secret\"\x9f\x01\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\x12\x12\n" +
+	"\x04pool\x18n \x01(\tR\x04pool\"\xb3\x01\n" +
 	"\x15RollbackVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x1b\n" +
 	"\tvolume_id\x18\x02 \x01(\tR\bvolumeId\x12\x1f\n" +
 	"\vsnapshot_id\x18\x03 \x01(\tR\n" +
 	"snapshotId\x12\x16\n" +
-	"\x06secret\x18\x04 \x01(\fR\x06secret\"U\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\x12\x12\n" +
+	"\x04pool\x18n \x01(\tR\x04pool\"U\n" +
 	"\x11ReadVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\xcc\x01\n" +
@@ -3435,11 +3805,38 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x12\n" +
 	"\x04data\x18\x05 \x01(\fR\x04data\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\bR\x04last\"W\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"k\n" +
 	"\x13RemoveVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
-	"\x14RemoveVolumeResponse\"|\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04pool\x18n \x01(\tR\x04pool\"\x16\n" +
+	"\x14RemoveVolumeResponse\"\x8b\x01\n" +
+	"\x04Pool\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bmonitors\x18\x02 \x03(\tR\bmonitors\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x06 \x01(\tR\tclusterId\"t\n" +
+	"\x11EnsurePoolRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12-\n" +
+	"\x04pool\x18\x02 \x01(\v2\x19.lingyun.hostlink.v1.PoolR\x04pool\"\xb4\x01\n" +
+	"\n" +
+	"PoolStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05ready\x18\x03 \x01(\bR\x05ready\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18\x05 \x01(\x04R\tusedBytes\x12'\n" +
+	"\x0favailable_bytes\x18\x06 \x01(\x04R\x0eavailableBytes\"U\n" +
+	"\x11RemovePoolRequest\x120\n" +
+	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x14\n" +
+	"\x12RemovePoolResponse\"|\n" +
 	"\x13EnsureDomainRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x123\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.DomainSpecR\x04spec\"\x80\x04\n" +
@@ -3460,7 +3857,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\bcpu_mode\x18\v \x01(\tR\acpuMode\x12\x19\n" +
 	"\bmax_cpus\x18( \x01(\rR\amaxCpus\x12$\n" +
 	"\x0emax_memory_mib\x18) \x01(\x04R\fmaxMemoryMib\x128\n" +
-	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\"\xc9\x01\n" +
+	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\"\xdd\x01\n" +
 	"\n" +
 	"DomainDisk\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x16\n" +
@@ -3469,7 +3866,8 @@ const file_hostlink_proto_rawDesc = "" +
 	"boot_order\x18\x03 \x01(\rR\tbootOrder\x127\n" +
 	"\x06limits\x18\x14 \x01(\v2\x1f.lingyun.hostlink.v1.DiskLimitsR\x06limits\x12\x16\n" +
 	"\x06secret\x18\x15 \x01(\fR\x06secret\x12\x16\n" +
-	"\x06shared\x18\x16 \x01(\bR\x06shared\"\xc8\x01\n" +
+	"\x06shared\x18\x16 \x01(\bR\x06shared\x12\x12\n" +
+	"\x04pool\x18n \x01(\tR\x04pool\"\xc8\x01\n" +
 	"\n" +
 	"DiskLimits\x12\x1b\n" +
 	"\tread_iops\x18\x01 \x01(\x04R\breadIops\x12\x1d\n" +
@@ -3556,11 +3954,12 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x12ConsoleLogResponse\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\fR\x04tail\x12\x1d\n" +
 	"\n" +
-	"updated_at\x18\x02 \x01(\x03R\tupdatedAt\"t\n" +
+	"updated_at\x18\x02 \x01(\x03R\tupdatedAt\"\x88\x01\n" +
 	"\x13ExportVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
-	"\tvolume_id\x18\x03 \x01(\tR\bvolumeId\"\xe9\x01\n" +
+	"\tvolume_id\x18\x03 \x01(\tR\bvolumeId\x12\x12\n" +
+	"\x04pool\x18n \x01(\tR\x04pool\"\xe9\x01\n" +
 	"\x06Export\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .lingyun.hostlink.v1.ExportStateR\x05state\x12\x18\n" +
@@ -3597,7 +3996,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x18EXPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_STATE_RUNNING\x10\x01\x12\x15\n" +
 	"\x11EXPORT_STATE_DONE\x10\x02\x12\x17\n" +
-	"\x13EXPORT_STATE_FAILED\x10\x032\xc9\x11\n" +
+	"\x13EXPORT_STATE_FAILED\x10\x032\xff\x12\n" +
 	"\x04Host\x12Q\n" +
 	"\x06Health\x12\".lingyun.hostlink.v1.HealthRequest\x1a#.lingyun.hostlink.v1.HealthResponse\x12K\n" +
 	"\x04List\x12 .lingyun.hostlink.v1.ListRequest\x1a!.lingyun.hostlink.v1.ListResponse\x12H\n" +
@@ -3624,7 +4023,11 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x0eRollbackVolume\x12*.lingyun.hostlink.v1.RollbackVolumeRequest\x1a\x1b.lingyun.hostlink.v1.Volume\x12X\n" +
 	"\n" +
 	"ReadVolume\x12&.lingyun.hostlink.v1.ReadVolumeRequest\x1a .lingyun.hostlink.v1.VolumeChunk0\x01\x12N\n" +
-	"\vWriteVolume\x12 .lingyun.hostlink.v1.VolumeChunk\x1a\x1b.lingyun.hostlink.v1.Volume(\x01BJZHgithub.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb;hostlinkpbb\x06proto3"
+	"\vWriteVolume\x12 .lingyun.hostlink.v1.VolumeChunk\x1a\x1b.lingyun.hostlink.v1.Volume(\x01\x12U\n" +
+	"\n" +
+	"EnsurePool\x12&.lingyun.hostlink.v1.EnsurePoolRequest\x1a\x1f.lingyun.hostlink.v1.PoolStatus\x12]\n" +
+	"\n" +
+	"RemovePool\x12&.lingyun.hostlink.v1.RemovePoolRequest\x1a'.lingyun.hostlink.v1.RemovePoolResponseBJZHgithub.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb;hostlinkpbb\x06proto3"
 
 var (
 	file_hostlink_proto_rawDescOnce sync.Once
@@ -3639,7 +4042,7 @@ func file_hostlink_proto_rawDescGZIP() []byte {
 }
 
 var file_hostlink_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hostlink_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_hostlink_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_hostlink_proto_goTypes = []any{
 	(Power)(0),                         // 0: lingyun.hostlink.v1.Power
 	(DomainState)(0),                   // 1: lingyun.hostlink.v1.DomainState
@@ -3668,116 +4071,129 @@ var file_hostlink_proto_goTypes = []any{
 	(*VolumeChunk)(nil),                // 24: lingyun.hostlink.v1.VolumeChunk
 	(*RemoveVolumeRequest)(nil),        // 25: lingyun.hostlink.v1.RemoveVolumeRequest
 	(*RemoveVolumeResponse)(nil),       // 26: lingyun.hostlink.v1.RemoveVolumeResponse
-	(*EnsureDomainRequest)(nil),        // 27: lingyun.hostlink.v1.EnsureDomainRequest
-	(*DomainSpec)(nil),                 // 28: lingyun.hostlink.v1.DomainSpec
-	(*DomainDisk)(nil),                 // 29: lingyun.hostlink.v1.DomainDisk
-	(*DiskLimits)(nil),                 // 30: lingyun.hostlink.v1.DiskLimits
-	(*DomainNIC)(nil),                  // 31: lingyun.hostlink.v1.DomainNIC
-	(*DomainCDROM)(nil),                // 32: lingyun.hostlink.v1.DomainCDROM
-	(*Seed)(nil),                       // 33: lingyun.hostlink.v1.Seed
-	(*Domain)(nil),                     // 34: lingyun.hostlink.v1.Domain
-	(*RemoveDomainRequest)(nil),        // 35: lingyun.hostlink.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),       // 36: lingyun.hostlink.v1.RemoveDomainResponse
-	(*CertificateRequestRequest)(nil),  // 37: lingyun.hostlink.v1.CertificateRequestRequest
-	(*CertificateRequestResponse)(nil), // 38: lingyun.hostlink.v1.CertificateRequestResponse
-	(*InstallCertificateRequest)(nil),  // 39: lingyun.hostlink.v1.InstallCertificateRequest
-	(*InstallCertificateResponse)(nil), // 40: lingyun.hostlink.v1.InstallCertificateResponse
-	(*SetGuestPasswordRequest)(nil),    // 41: lingyun.hostlink.v1.SetGuestPasswordRequest
-	(*SetGuestPasswordResponse)(nil),   // 42: lingyun.hostlink.v1.SetGuestPasswordResponse
-	(*SetGuestKeysRequest)(nil),        // 43: lingyun.hostlink.v1.SetGuestKeysRequest
-	(*SetGuestKeysResponse)(nil),       // 44: lingyun.hostlink.v1.SetGuestKeysResponse
-	(*ConsoleFrame)(nil),               // 45: lingyun.hostlink.v1.ConsoleFrame
-	(*ConsoleLogRequest)(nil),          // 46: lingyun.hostlink.v1.ConsoleLogRequest
-	(*ConsoleLogResponse)(nil),         // 47: lingyun.hostlink.v1.ConsoleLogResponse
-	(*ExportVolumeRequest)(nil),        // 48: lingyun.hostlink.v1.ExportVolumeRequest
-	(*Export)(nil),                     // 49: lingyun.hostlink.v1.Export
-	(*RemoveExportRequest)(nil),        // 50: lingyun.hostlink.v1.RemoveExportRequest
-	(*RemoveExportResponse)(nil),       // 51: lingyun.hostlink.v1.RemoveExportResponse
-	(*GetImageRequest)(nil),            // 52: lingyun.hostlink.v1.GetImageRequest
+	(*Pool)(nil),                       // 27: lingyun.hostlink.v1.Pool
+	(*EnsurePoolRequest)(nil),          // 28: lingyun.hostlink.v1.EnsurePoolRequest
+	(*PoolStatus)(nil),                 // 29: lingyun.hostlink.v1.PoolStatus
+	(*RemovePoolRequest)(nil),          // 30: lingyun.hostlink.v1.RemovePoolRequest
+	(*RemovePoolResponse)(nil),         // 31: lingyun.hostlink.v1.RemovePoolResponse
+	(*EnsureDomainRequest)(nil),        // 32: lingyun.hostlink.v1.EnsureDomainRequest
+	(*DomainSpec)(nil),                 // 33: lingyun.hostlink.v1.DomainSpec
+	(*DomainDisk)(nil),                 // 34: lingyun.hostlink.v1.DomainDisk
+	(*DiskLimits)(nil),                 // 35: lingyun.hostlink.v1.DiskLimits
+	(*DomainNIC)(nil),                  // 36: lingyun.hostlink.v1.DomainNIC
+	(*DomainCDROM)(nil),                // 37: lingyun.hostlink.v1.DomainCDROM
+	(*Seed)(nil),                       // 38: lingyun.hostlink.v1.Seed
+	(*Domain)(nil),                     // 39: lingyun.hostlink.v1.Domain
+	(*RemoveDomainRequest)(nil),        // 40: lingyun.hostlink.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),       // 41: lingyun.hostlink.v1.RemoveDomainResponse
+	(*CertificateRequestRequest)(nil),  // 42: lingyun.hostlink.v1.CertificateRequestRequest
+	(*CertificateRequestResponse)(nil), // 43: lingyun.hostlink.v1.CertificateRequestResponse
+	(*InstallCertificateRequest)(nil),  // 44: lingyun.hostlink.v1.InstallCertificateRequest
+	(*InstallCertificateResponse)(nil), // 45: lingyun.hostlink.v1.InstallCertificateResponse
+	(*SetGuestPasswordRequest)(nil),    // 46: lingyun.hostlink.v1.SetGuestPasswordRequest
+	(*SetGuestPasswordResponse)(nil),   // 47: lingyun.hostlink.v1.SetGuestPasswordResponse
+	(*SetGuestKeysRequest)(nil),        // 48: lingyun.hostlink.v1.SetGuestKeysRequest
+	(*SetGuestKeysResponse)(nil),       // 49: lingyun.hostlink.v1.SetGuestKeysResponse
+	(*ConsoleFrame)(nil),               // 50: lingyun.hostlink.v1.ConsoleFrame
+	(*ConsoleLogRequest)(nil),          // 51: lingyun.hostlink.v1.ConsoleLogRequest
+	(*ConsoleLogResponse)(nil),         // 52: lingyun.hostlink.v1.ConsoleLogResponse
+	(*ExportVolumeRequest)(nil),        // 53: lingyun.hostlink.v1.ExportVolumeRequest
+	(*Export)(nil),                     // 54: lingyun.hostlink.v1.Export
+	(*RemoveExportRequest)(nil),        // 55: lingyun.hostlink.v1.RemoveExportRequest
+	(*RemoveExportResponse)(nil),       // 56: lingyun.hostlink.v1.RemoveExportResponse
+	(*GetImageRequest)(nil),            // 57: lingyun.hostlink.v1.GetImageRequest
 }
 var file_hostlink_proto_depIdxs = []int32{
 	7,  // 0: lingyun.hostlink.v1.HealthResponse.problems:type_name -> lingyun.hostlink.v1.Problem
-	34, // 1: lingyun.hostlink.v1.ListResponse.domains:type_name -> lingyun.hostlink.v1.Domain
-	19, // 2: lingyun.hostlink.v1.ListResponse.volumes:type_name -> lingyun.hostlink.v1.Volume
-	34, // 3: lingyun.hostlink.v1.Event.domain:type_name -> lingyun.hostlink.v1.Domain
-	4,  // 4: lingyun.hostlink.v1.RemoveImageRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 5: lingyun.hostlink.v1.EnsureVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	18, // 6: lingyun.hostlink.v1.EnsureVolumeRequest.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
-	4,  // 7: lingyun.hostlink.v1.EnsureSnapshotRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 8: lingyun.hostlink.v1.RemoveSnapshotRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 9: lingyun.hostlink.v1.RollbackVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 10: lingyun.hostlink.v1.ReadVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 11: lingyun.hostlink.v1.VolumeChunk.fence:type_name -> lingyun.hostlink.v1.Fence
-	18, // 12: lingyun.hostlink.v1.VolumeChunk.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
-	4,  // 13: lingyun.hostlink.v1.RemoveVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 14: lingyun.hostlink.v1.EnsureDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	28, // 15: lingyun.hostlink.v1.EnsureDomainRequest.spec:type_name -> lingyun.hostlink.v1.DomainSpec
-	29, // 16: lingyun.hostlink.v1.DomainSpec.disks:type_name -> lingyun.hostlink.v1.DomainDisk
-	31, // 17: lingyun.hostlink.v1.DomainSpec.nics:type_name -> lingyun.hostlink.v1.DomainNIC
-	33, // 18: lingyun.hostlink.v1.DomainSpec.seed:type_name -> lingyun.hostlink.v1.Seed
-	0,  // 19: lingyun.hostlink.v1.DomainSpec.power:type_name -> lingyun.hostlink.v1.Power
-	32, // 20: lingyun.hostlink.v1.DomainSpec.cdroms:type_name -> lingyun.hostlink.v1.DomainCDROM
-	30, // 21: lingyun.hostlink.v1.DomainDisk.limits:type_name -> lingyun.hostlink.v1.DiskLimits
-	1,  // 22: lingyun.hostlink.v1.Domain.state:type_name -> lingyun.hostlink.v1.DomainState
-	4,  // 23: lingyun.hostlink.v1.RemoveDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	4,  // 24: lingyun.hostlink.v1.InstallCertificateRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	2,  // 25: lingyun.hostlink.v1.ConsoleFrame.kind:type_name -> lingyun.hostlink.v1.ConsoleKind
-	4,  // 26: lingyun.hostlink.v1.ExportVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	3,  // 27: lingyun.hostlink.v1.Export.state:type_name -> lingyun.hostlink.v1.ExportState
-	4,  // 28: lingyun.hostlink.v1.RemoveExportRequest.fence:type_name -> lingyun.hostlink.v1.Fence
-	5,  // 29: lingyun.hostlink.v1.Host.Health:input_type -> lingyun.hostlink.v1.HealthRequest
-	8,  // 30: lingyun.hostlink.v1.Host.List:input_type -> lingyun.hostlink.v1.ListRequest
-	10, // 31: lingyun.hostlink.v1.Host.Watch:input_type -> lingyun.hostlink.v1.WatchRequest
-	12, // 32: lingyun.hostlink.v1.Host.ImageStatus:input_type -> lingyun.hostlink.v1.ImageStatusRequest
-	14, // 33: lingyun.hostlink.v1.Host.PutImage:input_type -> lingyun.hostlink.v1.ImageChunk
-	15, // 34: lingyun.hostlink.v1.Host.RemoveImage:input_type -> lingyun.hostlink.v1.RemoveImageRequest
-	17, // 35: lingyun.hostlink.v1.Host.EnsureVolume:input_type -> lingyun.hostlink.v1.EnsureVolumeRequest
-	25, // 36: lingyun.hostlink.v1.Host.RemoveVolume:input_type -> lingyun.hostlink.v1.RemoveVolumeRequest
-	27, // 37: lingyun.hostlink.v1.Host.EnsureDomain:input_type -> lingyun.hostlink.v1.EnsureDomainRequest
-	35, // 38: lingyun.hostlink.v1.Host.RemoveDomain:input_type -> lingyun.hostlink.v1.RemoveDomainRequest
-	37, // 39: lingyun.hostlink.v1.Host.CertificateRequest:input_type -> lingyun.hostlink.v1.CertificateRequestRequest
-	39, // 40: lingyun.hostlink.v1.Host.InstallCertificate:input_type -> lingyun.hostlink.v1.InstallCertificateRequest
-	41, // 41: lingyun.hostlink.v1.Host.SetGuestPassword:input_type -> lingyun.hostlink.v1.SetGuestPasswordRequest
-	43, // 42: lingyun.hostlink.v1.Host.SetGuestKeys:input_type -> lingyun.hostlink.v1.SetGuestKeysRequest
-	45, // 43: lingyun.hostlink.v1.Host.Console:input_type -> lingyun.hostlink.v1.ConsoleFrame
-	46, // 44: lingyun.hostlink.v1.Host.ConsoleLog:input_type -> lingyun.hostlink.v1.ConsoleLogRequest
-	48, // 45: lingyun.hostlink.v1.Host.ExportVolume:input_type -> lingyun.hostlink.v1.ExportVolumeRequest
-	50, // 46: lingyun.hostlink.v1.Host.RemoveExport:input_type -> lingyun.hostlink.v1.RemoveExportRequest
-	52, // 47: lingyun.hostlink.v1.Host.GetImage:input_type -> lingyun.hostlink.v1.GetImageRequest
-	20, // 48: lingyun.hostlink.v1.Host.EnsureSnapshot:input_type -> lingyun.hostlink.v1.EnsureSnapshotRequest
-	21, // 49: lingyun.hostlink.v1.Host.RemoveSnapshot:input_type -> lingyun.hostlink.v1.RemoveSnapshotRequest
-	22, // 50: lingyun.hostlink.v1.Host.RollbackVolume:input_type -> lingyun.hostlink.v1.RollbackVolumeRequest
-	23, // 51: lingyun.hostlink.v1.Host.ReadVolume:input_type -> lingyun.hostlink.v1.ReadVolumeRequest
-	24, // 52: lingyun.hostlink.v1.Host.WriteVolume:input_type -> lingyun.hostlink.v1.VolumeChunk
-	6,  // 53: lingyun.hostlink.v1.Host.Health:output_type -> lingyun.hostlink.v1.HealthResponse
-	9,  // 54: lingyun.hostlink.v1.Host.List:output_type -> lingyun.hostlink.v1.ListResponse
-	11, // 55: lingyun.hostlink.v1.Host.Watch:output_type -> lingyun.hostlink.v1.Event
-	13, // 56: lingyun.hostlink.v1.Host.ImageStatus:output_type -> lingyun.hostlink.v1.ImageStatusResponse
-	13, // 57: lingyun.hostlink.v1.Host.PutImage:output_type -> lingyun.hostlink.v1.ImageStatusResponse
-	16, // 58: lingyun.hostlink.v1.Host.RemoveImage:output_type -> lingyun.hostlink.v1.RemoveImageResponse
-	19, // 59: lingyun.hostlink.v1.Host.EnsureVolume:output_type -> lingyun.hostlink.v1.Volume
-	26, // 60: lingyun.hostlink.v1.Host.RemoveVolume:output_type -> lingyun.hostlink.v1.RemoveVolumeResponse
-	34, // 61: lingyun.hostlink.v1.Host.EnsureDomain:output_type -> lingyun.hostlink.v1.Domain
-	36, // 62: lingyun.hostlink.v1.Host.RemoveDomain:output_type -> lingyun.hostlink.v1.RemoveDomainResponse
-	38, // 63: lingyun.hostlink.v1.Host.CertificateRequest:output_type -> lingyun.hostlink.v1.CertificateRequestResponse
-	40, // 64: lingyun.hostlink.v1.Host.InstallCertificate:output_type -> lingyun.hostlink.v1.InstallCertificateResponse
-	42, // 65: lingyun.hostlink.v1.Host.SetGuestPassword:output_type -> lingyun.hostlink.v1.SetGuestPasswordResponse
-	44, // 66: lingyun.hostlink.v1.Host.SetGuestKeys:output_type -> lingyun.hostlink.v1.SetGuestKeysResponse
-	45, // 67: lingyun.hostlink.v1.Host.Console:output_type -> lingyun.hostlink.v1.ConsoleFrame
-	47, // 68: lingyun.hostlink.v1.Host.ConsoleLog:output_type -> lingyun.hostlink.v1.ConsoleLogResponse
-	49, // 69: lingyun.hostlink.v1.Host.ExportVolume:output_type -> lingyun.hostlink.v1.Export
-	51, // 70: lingyun.hostlink.v1.Host.RemoveExport:output_type -> lingyun.hostlink.v1.RemoveExportResponse
-	14, // 71: lingyun.hostlink.v1.Host.GetImage:output_type -> lingyun.hostlink.v1.ImageChunk
-	19, // 72: lingyun.hostlink.v1.Host.EnsureSnapshot:output_type -> lingyun.hostlink.v1.Volume
-	19, // 73: lingyun.hostlink.v1.Host.RemoveSnapshot:output_type -> lingyun.hostlink.v1.Volume
-	19, // 74: lingyun.hostlink.v1.Host.RollbackVolume:output_type -> lingyun.hostlink.v1.Volume
-	24, // 75: lingyun.hostlink.v1.Host.ReadVolume:output_type -> lingyun.hostlink.v1.VolumeChunk
-	19, // 76: lingyun.hostlink.v1.Host.WriteVolume:output_type -> lingyun.hostlink.v1.Volume
-	53, // [53:77] is the sub-list for method output_type
-	29, // [29:53] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	29, // 1: lingyun.hostlink.v1.HealthResponse.pools:type_name -> lingyun.hostlink.v1.PoolStatus
+	39, // 2: lingyun.hostlink.v1.ListResponse.domains:type_name -> lingyun.hostlink.v1.Domain
+	19, // 3: lingyun.hostlink.v1.ListResponse.volumes:type_name -> lingyun.hostlink.v1.Volume
+	39, // 4: lingyun.hostlink.v1.Event.domain:type_name -> lingyun.hostlink.v1.Domain
+	4,  // 5: lingyun.hostlink.v1.RemoveImageRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 6: lingyun.hostlink.v1.EnsureVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	18, // 7: lingyun.hostlink.v1.EnsureVolumeRequest.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
+	4,  // 8: lingyun.hostlink.v1.EnsureSnapshotRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 9: lingyun.hostlink.v1.RemoveSnapshotRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 10: lingyun.hostlink.v1.RollbackVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 11: lingyun.hostlink.v1.ReadVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 12: lingyun.hostlink.v1.VolumeChunk.fence:type_name -> lingyun.hostlink.v1.Fence
+	18, // 13: lingyun.hostlink.v1.VolumeChunk.spec:type_name -> lingyun.hostlink.v1.VolumeSpec
+	4,  // 14: lingyun.hostlink.v1.RemoveVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 15: lingyun.hostlink.v1.EnsurePoolRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	27, // 16: lingyun.hostlink.v1.EnsurePoolRequest.pool:type_name -> lingyun.hostlink.v1.Pool
+	4,  // 17: lingyun.hostlink.v1.RemovePoolRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 18: lingyun.hostlink.v1.EnsureDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	33, // 19: lingyun.hostlink.v1.EnsureDomainRequest.spec:type_name -> lingyun.hostlink.v1.DomainSpec
+	34, // 20: lingyun.hostlink.v1.DomainSpec.disks:type_name -> lingyun.hostlink.v1.DomainDisk
+	36, // 21: lingyun.hostlink.v1.DomainSpec.nics:type_name -> lingyun.hostlink.v1.DomainNIC
+	38, // 22: lingyun.hostlink.v1.DomainSpec.seed:type_name -> lingyun.hostlink.v1.Seed
+	0,  // 23: lingyun.hostlink.v1.DomainSpec.power:type_name -> lingyun.hostlink.v1.Power
+	37, // 24: lingyun.hostlink.v1.DomainSpec.cdroms:type_name -> lingyun.hostlink.v1.DomainCDROM
+	35, // 25: lingyun.hostlink.v1.DomainDisk.limits:type_name -> lingyun.hostlink.v1.DiskLimits
+	1,  // 26: lingyun.hostlink.v1.Domain.state:type_name -> lingyun.hostlink.v1.DomainState
+	4,  // 27: lingyun.hostlink.v1.RemoveDomainRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	4,  // 28: lingyun.hostlink.v1.InstallCertificateRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	2,  // 29: lingyun.hostlink.v1.ConsoleFrame.kind:type_name -> lingyun.hostlink.v1.ConsoleKind
+	4,  // 30: lingyun.hostlink.v1.ExportVolumeRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	3,  // 31: lingyun.hostlink.v1.Export.state:type_name -> lingyun.hostlink.v1.ExportState
+	4,  // 32: lingyun.hostlink.v1.RemoveExportRequest.fence:type_name -> lingyun.hostlink.v1.Fence
+	5,  // 33: lingyun.hostlink.v1.Host.Health:input_type -> lingyun.hostlink.v1.HealthRequest
+	8,  // 34: lingyun.hostlink.v1.Host.List:input_type -> lingyun.hostlink.v1.ListRequest
+	10, // 35: lingyun.hostlink.v1.Host.Watch:input_type -> lingyun.hostlink.v1.WatchRequest
+	12, // 36: lingyun.hostlink.v1.Host.ImageStatus:input_type -> lingyun.hostlink.v1.ImageStatusRequest
+	14, // 37: lingyun.hostlink.v1.Host.PutImage:input_type -> lingyun.hostlink.v1.ImageChunk
+	15, // 38: lingyun.hostlink.v1.Host.RemoveImage:input_type -> lingyun.hostlink.v1.RemoveImageRequest
+	17, // 39: lingyun.hostlink.v1.Host.EnsureVolume:input_type -> lingyun.hostlink.v1.EnsureVolumeRequest
+	25, // 40: lingyun.hostlink.v1.Host.RemoveVolume:input_type -> lingyun.hostlink.v1.RemoveVolumeRequest
+	32, // 41: lingyun.hostlink.v1.Host.EnsureDomain:input_type -> lingyun.hostlink.v1.EnsureDomainRequest
+	40, // 42: lingyun.hostlink.v1.Host.RemoveDomain:input_type -> lingyun.hostlink.v1.RemoveDomainRequest
+	42, // 43: lingyun.hostlink.v1.Host.CertificateRequest:input_type -> lingyun.hostlink.v1.CertificateRequestRequest
+	44, // 44: lingyun.hostlink.v1.Host.InstallCertificate:input_type -> lingyun.hostlink.v1.InstallCertificateRequest
+	46, // 45: lingyun.hostlink.v1.Host.SetGuestPassword:input_type -> lingyun.hostlink.v1.SetGuestPasswordRequest
+	48, // 46: lingyun.hostlink.v1.Host.SetGuestKeys:input_type -> lingyun.hostlink.v1.SetGuestKeysRequest
+	50, // 47: lingyun.hostlink.v1.Host.Console:input_type -> lingyun.hostlink.v1.ConsoleFrame
+	51, // 48: lingyun.hostlink.v1.Host.ConsoleLog:input_type -> lingyun.hostlink.v1.ConsoleLogRequest
+	53, // 49: lingyun.hostlink.v1.Host.ExportVolume:input_type -> lingyun.hostlink.v1.ExportVolumeRequest
+	55, // 50: lingyun.hostlink.v1.Host.RemoveExport:input_type -> lingyun.hostlink.v1.RemoveExportRequest
+	57, // 51: lingyun.hostlink.v1.Host.GetImage:input_type -> lingyun.hostlink.v1.GetImageRequest
+	20, // 52: lingyun.hostlink.v1.Host.EnsureSnapshot:input_type -> lingyun.hostlink.v1.EnsureSnapshotRequest
+	21, // 53: lingyun.hostlink.v1.Host.RemoveSnapshot:input_type -> lingyun.hostlink.v1.RemoveSnapshotRequest
+	22, // 54: lingyun.hostlink.v1.Host.RollbackVolume:input_type -> lingyun.hostlink.v1.RollbackVolumeRequest
+	23, // 55: lingyun.hostlink.v1.Host.ReadVolume:input_type -> lingyun.hostlink.v1.ReadVolumeRequest
+	24, // 56: lingyun.hostlink.v1.Host.WriteVolume:input_type -> lingyun.hostlink.v1.VolumeChunk
+	28, // 57: lingyun.hostlink.v1.Host.EnsurePool:input_type -> lingyun.hostlink.v1.EnsurePoolRequest
+	30, // 58: lingyun.hostlink.v1.Host.RemovePool:input_type -> lingyun.hostlink.v1.RemovePoolRequest
+	6,  // 59: lingyun.hostlink.v1.Host.Health:output_type -> lingyun.hostlink.v1.HealthResponse
+	9,  // 60: lingyun.hostlink.v1.Host.List:output_type -> lingyun.hostlink.v1.ListResponse
+	11, // 61: lingyun.hostlink.v1.Host.Watch:output_type -> lingyun.hostlink.v1.Event
+	13, // 62: lingyun.hostlink.v1.Host.ImageStatus:output_type -> lingyun.hostlink.v1.ImageStatusResponse
+	13, // 63: lingyun.hostlink.v1.Host.PutImage:output_type -> lingyun.hostlink.v1.ImageStatusResponse
+	16, // 64: lingyun.hostlink.v1.Host.RemoveImage:output_type -> lingyun.hostlink.v1.RemoveImageResponse
+	19, // 65: lingyun.hostlink.v1.Host.EnsureVolume:output_type -> lingyun.hostlink.v1.Volume
+	26, // 66: lingyun.hostlink.v1.Host.RemoveVolume:output_type -> lingyun.hostlink.v1.RemoveVolumeResponse
+	39, // 67: lingyun.hostlink.v1.Host.EnsureDomain:output_type -> lingyun.hostlink.v1.Domain
+	41, // 68: lingyun.hostlink.v1.Host.RemoveDomain:output_type -> lingyun.hostlink.v1.RemoveDomainResponse
+	43, // 69: lingyun.hostlink.v1.Host.CertificateRequest:output_type -> lingyun.hostlink.v1.CertificateRequestResponse
+	45, // 70: lingyun.hostlink.v1.Host.InstallCertificate:output_type -> lingyun.hostlink.v1.InstallCertificateResponse
+	47, // 71: lingyun.hostlink.v1.Host.SetGuestPassword:output_type -> lingyun.hostlink.v1.SetGuestPasswordResponse
+	49, // 72: lingyun.hostlink.v1.Host.SetGuestKeys:output_type -> lingyun.hostlink.v1.SetGuestKeysResponse
+	50, // 73: lingyun.hostlink.v1.Host.Console:output_type -> lingyun.hostlink.v1.ConsoleFrame
+	52, // 74: lingyun.hostlink.v1.Host.ConsoleLog:output_type -> lingyun.hostlink.v1.ConsoleLogResponse
+	54, // 75: lingyun.hostlink.v1.Host.ExportVolume:output_type -> lingyun.hostlink.v1.Export
+	56, // 76: lingyun.hostlink.v1.Host.RemoveExport:output_type -> lingyun.hostlink.v1.RemoveExportResponse
+	14, // 77: lingyun.hostlink.v1.Host.GetImage:output_type -> lingyun.hostlink.v1.ImageChunk
+	19, // 78: lingyun.hostlink.v1.Host.EnsureSnapshot:output_type -> lingyun.hostlink.v1.Volume
+	19, // 79: lingyun.hostlink.v1.Host.RemoveSnapshot:output_type -> lingyun.hostlink.v1.Volume
+	19, // 80: lingyun.hostlink.v1.Host.RollbackVolume:output_type -> lingyun.hostlink.v1.Volume
+	24, // 81: lingyun.hostlink.v1.Host.ReadVolume:output_type -> lingyun.hostlink.v1.VolumeChunk
+	19, // 82: lingyun.hostlink.v1.Host.WriteVolume:output_type -> lingyun.hostlink.v1.Volume
+	29, // 83: lingyun.hostlink.v1.Host.EnsurePool:output_type -> lingyun.hostlink.v1.PoolStatus
+	31, // 84: lingyun.hostlink.v1.Host.RemovePool:output_type -> lingyun.hostlink.v1.RemovePoolResponse
+	59, // [59:85] is the sub-list for method output_type
+	33, // [33:59] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_hostlink_proto_init() }
@@ -3791,7 +4207,7 @@ func file_hostlink_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hostlink_proto_rawDesc), len(file_hostlink_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   49,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -13,13 +13,15 @@ type Host struct {
 	DiskGB, DiskUsed      int64
 	Unusable              bool // locked, down, or its disk is really full
 	StorageSet, Arch      string
-	StorageUnusable       bool // takes no new volumes
+	StorageUnusable       bool            // takes no new volumes
+	Pools                 map[string]bool // shared storage sets that it reaches
 }
 
 // Filter narrows the hosts down. Empty fields let every host through.
 type Filter struct {
 	StorageSet string
 	Arch       string
+	Pools      []string // shared storage sets: all of them
 }
 
 // Choose returns the indexes of at most n hosts that can take d, least loaded first. The load of a host
@@ -68,6 +70,11 @@ func fits(h *Host, d Demand, f Filter) bool {
 		f.StorageSet != "" && h.StorageSet != f.StorageSet,
 		f.Arch != "" && h.Arch != f.Arch:
 		return false
+	}
+	for _, p := range f.Pools {
+		if !h.Pools[p] {
+			return false
+		}
 	}
 	return true
 }

@@ -83,6 +83,10 @@ const (
 	HostReadVolumeProcedure = "/lingyun.hostlink.v1.Host/ReadVolume"
 	// HostWriteVolumeProcedure is the fully-qualified name of the Host's WriteVolume RPC.
 	HostWriteVolumeProcedure = "/lingyun.hostlink.v1.Host/WriteVolume"
+	// HostEnsurePoolProcedure is the fully-qualified name of the Host's EnsurePool RPC.
+	HostEnsurePoolProcedure = "/lingyun.hostlink.v1.Host/EnsurePool"
+	// HostRemovePoolProcedure is the fully-qualified name of the Host's RemovePool RPC.
+	HostRemovePoolProcedure = "/lingyun.hostlink.v1.Host/RemovePool"
 )
 
 // HostClient is a client for the lingyun.hostlink.v1.Host service.
@@ -124,6 +128,10 @@ type HostClient interface {
 	// as they take.
 	ReadVolume(context.Context, *hostlinkpb.ReadVolumeRequest) (*connect.ServerStreamForClient[hostlinkpb.VolumeChunk], error)
 	WriteVolume(context.Context) (*connect.ClientStreamForClientSimple[hostlinkpb.VolumeChunk, hostlinkpb.Volume], error)
+	// EnsurePool makes the host know a pool that it shares with others. It does not wait for the pool: Health tells how
+	// it is. RemovePool makes it forget one; what is in the pool stays.
+	EnsurePool(context.Context, *hostlinkpb.EnsurePoolRequest) (*hostlinkpb.PoolStatus, error)
+	RemovePool(context.Context, *hostlinkpb.RemovePoolRequest) (*hostlinkpb.RemovePoolResponse, error)
 }
 
 // NewHostClient constructs a client for the lingyun.hostlink.v1.Host service. By default, it uses
@@ -281,6 +289,18 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(hostMethods.ByName("WriteVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		ensurePool: connect.NewClient[hostlinkpb.EnsurePoolRequest, hostlinkpb.PoolStatus](
+			httpClient,
+			baseURL+HostEnsurePoolProcedure,
+			connect.WithSchema(hostMethods.ByName("EnsurePool")),
+			connect.WithClientOptions(opts...),
+		),
+		removePool: connect.NewClient[hostlinkpb.RemovePoolRequest, hostlinkpb.RemovePoolResponse](
+			httpClient,
+			baseURL+HostRemovePoolProcedure,
+			connect.WithSchema(hostMethods.ByName("RemovePool")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -310,6 +330,8 @@ type hostClient struct {
 	rollbackVolume     *connect.Client[hostlinkpb.RollbackVolumeRequest, hostlinkpb.Volume]
 	readVolume         *connect.Client[hostlinkpb.ReadVolumeRequest, hostlinkpb.VolumeChunk]
 	writeVolume        *connect.Client[hostlinkpb.VolumeChunk, hostlinkpb.Volume]
+	ensurePool         *connect.Client[hostlinkpb.EnsurePoolRequest, hostlinkpb.PoolStatus]
+	removePool         *connect.Client[hostlinkpb.RemovePoolRequest, hostlinkpb.RemovePoolResponse]
 }
 
 // Health calls lingyun.hostlink.v1.Host.Health.
@@ -504,6 +526,24 @@ func (c *hostClient) WriteVolume(ctx context.Context) (*connect.ClientStreamForC
 	return c.writeVolume.CallClientStreamSimple(ctx)
 }
 
+// EnsurePool calls lingyun.hostlink.v1.Host.EnsurePool.
+func (c *hostClient) EnsurePool(ctx context.Context, req *hostlinkpb.EnsurePoolRequest) (*hostlinkpb.PoolStatus, error) {
+	response, err := c.ensurePool.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemovePool calls lingyun.hostlink.v1.Host.RemovePool.
+func (c *hostClient) RemovePool(ctx context.Context, req *hostlinkpb.RemovePoolRequest) (*hostlinkpb.RemovePoolResponse, error) {
+	response, err := c.removePool.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // HostHandler is an implementation of the lingyun.hostlink.v1.Host service.
 type HostHandler interface {
 	Health(context.Context, *hostlinkpb.HealthRequest) (*hostlinkpb.HealthResponse, error)
@@ -543,6 +583,10 @@ type HostHandler interface {
 	// as they take.
 	ReadVolume(context.Context, *hostlinkpb.ReadVolumeRequest, *connect.ServerStream[hostlinkpb.VolumeChunk]) error
 	WriteVolume(context.Context, *connect.ClientStream[hostlinkpb.VolumeChunk]) (*hostlinkpb.Volume, error)
+	// EnsurePool makes the host know a pool that it shares with others. It does not wait for the pool: Health tells how
+	// it is. RemovePool makes it forget one; what is in the pool stays.
+	EnsurePool(context.Context, *hostlinkpb.EnsurePoolRequest) (*hostlinkpb.PoolStatus, error)
+	RemovePool(context.Context, *hostlinkpb.RemovePoolRequest) (*hostlinkpb.RemovePoolResponse, error)
 }
 
 // NewHostHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -696,6 +740,18 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(hostMethods.ByName("WriteVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostEnsurePoolHandler := connect.NewUnaryHandlerSimple(
+		HostEnsurePoolProcedure,
+		svc.EnsurePool,
+		connect.WithSchema(hostMethods.ByName("EnsurePool")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostRemovePoolHandler := connect.NewUnaryHandlerSimple(
+		HostRemovePoolProcedure,
+		svc.RemovePool,
+		connect.WithSchema(hostMethods.ByName("RemovePool")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lingyun.hostlink.v1.Host/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case HostHealthProcedure:
@@ -746,6 +802,10 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 			hostReadVolumeHandler.ServeHTTP(w, r)
 		case HostWriteVolumeProcedure:
 			hostWriteVolumeHandler.ServeHTTP(w, r)
+		case HostEnsurePoolProcedure:
+			hostEnsurePoolHandler.ServeHTTP(w, r)
+		case HostRemovePoolProcedure:
+			hostRemovePoolHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -849,4 +909,12 @@ func (UnimplementedHostHandler) ReadVolume(context.Context, *hostlinkpb.ReadVolu
 
 func (UnimplementedHostHandler) WriteVolume(context.Context, *connect.ClientStream[hostlinkpb.VolumeChunk]) (*hostlinkpb.Volume, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.WriteVolume is not implemented"))
+}
+
+func (UnimplementedHostHandler) EnsurePool(context.Context, *hostlinkpb.EnsurePoolRequest) (*hostlinkpb.PoolStatus, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.EnsurePool is not implemented"))
+}
+
+func (UnimplementedHostHandler) RemovePool(context.Context, *hostlinkpb.RemovePoolRequest) (*hostlinkpb.RemovePoolResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lingyun.hostlink.v1.Host.RemovePool is not implemented"))
 }
