@@ -22,7 +22,7 @@ import (
 var tinyFiles embed.FS
 
 // tinyRecipe changes when the builder does something else with equal inputs.
-const tinyRecipe = "2"
+const tinyRecipe = "3"
 
 // tinyPrograms are taken from this machine's packages (busybox-static,
 // dropbear-bin, qemu-guest-agent), the dynamic ones with their libraries.
@@ -30,15 +30,15 @@ var tinyPrograms = []string{"/bin/busybox", "/usr/sbin/dropbear", "/usr/bin/drop
 
 // TinyPackages are the distribution's packages that Tiny needs installed.
 var TinyPackages = []string{"busybox-static", "dropbear-bin", "qemu-guest-agent", "qemu-utils",
-	"syslinux", "syslinux-common", "mtools", "dosfstools", "e2fsprogs"}
+	"syslinux", "syslinux-common", "syslinux-efi", "mtools", "dosfstools", "e2fsprogs"}
 
 // tinyModules of the kernel, loaded at boot after what they depend on.
 var tinyModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "sr_mod", "isofs",
 	"virtio_balloon", "virtio_rng", "virtio_console", "button", "evdev", "ata_piix"}
 
-// Disk layout: an MBR, then a FAT16 partition that SYSLINUX boots from (it
-// needs neither a mount nor a loop device), then ext4 for what outlives a
-// reboot. The image grows nothing: the rest of a larger volume stays empty.
+// Disk layout: an MBR, then a FAT16 partition that SYSLINUX boots from, by BIOS
+// or UEFI (it needs neither a mount nor a loop device), then ext4 for what
+// outlives a reboot. The image grows nothing: the rest of a larger volume stays empty.
 const (
 	sector      = 512
 	diskBytes   = 64 << 20
@@ -53,8 +53,8 @@ const tinySyslinux = `SERIAL 0 115200
 PROMPT 0
 DEFAULT tiny
 LABEL tiny
- KERNEL vmlinuz
- INITRD initrd.img
+ KERNEL /vmlinuz
+ INITRD /initrd.img
  APPEND console=tty0 console=ttyS0 panic=-1 quiet no_timer_check mitigations=off apparmor=0 audit=0
 `
 
@@ -385,7 +385,10 @@ func tinyDisk(ctx context.Context, work, kernel, initrd string) (string, error) 
 	}
 	for _, step := range [][]string{
 		{"mkfs.fat", "-F", "16", "-i", tinyVolumes, "-n", "BOOT", "--invariant", fat},
+		{"mmd", "-i", fat, "::EFI", "::EFI/BOOT"},
 		{"mcopy", "-i", fat, config, vmlinuz, initrd, "::"},
+		{"mcopy", "-i", fat, "/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi", "::EFI/BOOT/BOOTX64.EFI"},
+		{"mcopy", "-i", fat, "/usr/lib/syslinux/modules/efi64/ldlinux.e64", "::EFI/BOOT"},
 		{"syslinux", "--install", fat},
 		{"mke2fs", "-q", "-t", "ext4", "-L", "state", "-m", "0", "-J", "size=1", "-U", "9a3c4c2e-0000-4000-8000-6c696e677975",
 			"-E", "hash_seed=9a3c4c2e-0000-4000-8000-6c696e677975,lazy_itable_init=0,root_owner=0:0", "-d", empty, state},

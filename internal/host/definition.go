@@ -229,6 +229,10 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 	}
 	if s.Uefi {
 		x.OS.Firmware = "efi"
+		// Left to choose, libvirt takes a firmware that starts nothing but what Microsoft signed.
+		x.OS.FirmwareInfo = &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
+			{Enabled: "no", Name: "enrolled-keys"}, {Enabled: "no", Name: "secure-boot"},
+		}}
 	}
 	switch {
 	case set.virtType == VirtQEMU:

@@ -89,6 +89,25 @@ func TestDefinition(t *testing.T) {
 	}
 }
 
+// A guest of UEFI may start whatever it has, not only what Microsoft signed.
+func TestFirmware(t *testing.T) {
+	spec := sample()
+	spec.Uefi = true
+	x, err := define(spec, sampleSettings(VirtQEMU, DatapathNetdev))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := x.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`<os firmware="efi">`, `<feature enabled="no" name="secure-boot">`, `<feature enabled="no" name="enrolled-keys">`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %s in\n%s", part, text)
+		}
+	}
+}
+
 // Somebody else's metadata, or our marker in another domain's, is not ours.
 func TestMarkerOfOthers(t *testing.T) {
 	for _, text := range []string{

@@ -20,7 +20,7 @@ import (
 
 // EnginePackages are the distribution's packages that the engines come from.
 var EnginePackages = []string{
-	"qemu-system-x86", "qemu-utils", "seabios",
+	"qemu-system-x86", "qemu-utils", "seabios", "ovmf",
 	"libvirt-daemon", "libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients",
 	"openvswitch-switch", "ovn-central", "ovn-host",
 	"nftables", "iproute2", "util-linux",
