@@ -42,18 +42,8 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	m.page(t, m.eips[0].ip, 2*time.Minute)
 
 	t.Run("a guest learns its name, key and user data", func(t *testing.T) {
-		signer, err := ssh.ParsePrivateKey([]byte(pair.KeyPairPrivateKey))
-		if err != nil {
-			t.Fatal(err)
-		}
-		until(t, c, time.Minute, "a login by key", func() error {
-			client, err := m.login(ssh.PublicKeys(signer))
-			if err == nil {
-				client.Close()
-			}
-			return err
-		})
-		if out := m.must(t, "hostname; cat /state/told"); out != "told-by-seed\nfrom-user-data\n" {
+		until(t, c, time.Minute, "a login by key", func() error { return m.opens(t, pair.KeyPairPrivateKey) })
+		if out := m.must(t, "hostname; cat /state/told; [ -d /sys/firmware/efi ] || echo bios"); out != "told-by-seed\nfrom-user-data\nbios\n" {
 			t.Errorf("it says %q", out)
 		}
 	})
@@ -61,6 +51,19 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	t.Run("another password", func(t *testing.T) {
 		c.call(t, c.demo, "ResetVMInstancePassword", cli.Params{"VMID": m.id, "Password": "Another-Horse-8"}, nil)
 		m.takes(t, "Another-Horse-8", password)
+	})
+	t.Run("a key comes and goes", func(t *testing.T) {
+		var later struct{ KeyPairID, KeyPairPrivateKey string }
+		c.call(t, c.demo, "CreateKeyPair", cli.Params{"Name": "later"}, &later)
+		in := cli.Params{"VMID": m.id, "KeyPairIDs": []string{later.KeyPairID}}
+		c.call(t, c.demo, "BindKeyPair", in, nil)
+		if err := m.opens(t, later.KeyPairPrivateKey); err != nil {
+			t.Errorf("a new key: %v", err)
+		}
+		c.call(t, c.demo, "UnBindKeyPair", in, nil)
+		if m.opens(t, later.KeyPairPrivateKey) == nil {
+			t.Error("a key that was taken away is taken")
+		}
 	})
 	t.Run("more CPUs and memory while it runs", func(t *testing.T) {
 		const count = "grep -c ^processor /proc/cpuinfo; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"
@@ -97,8 +100,18 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	image := made.ImageID
 	lab := c.lab(t)
 	n := c.create(t, c.demo, "n", 1, cli.Params{"ImageID": image, "VPCID": lab.vpc, "SubnetID": lab.subnet, "OperatorName": "Bgp", "Bandwidth": 50})
+	moved := strings.TrimSuffix(m.ip, m.ip[strings.LastIndex(m.ip, "."):]) + ".123"
+	c.call(t, c.demo, "ReplaceIP", cli.Params{"ResourceID": m.id, "IP": moved}, nil)
 	m.start(t)
 	m.page(t, m.eips[0].ip, 2*time.Minute)
+	t.Run("another inner address", func(t *testing.T) {
+		if m.running(t); m.ip != moved {
+			t.Errorf("it is said to have %s", m.ip)
+		}
+		if out := m.must(t, "ip -o -4 addr show dev eth0"); !strings.Contains(out, " "+moved+"/24 ") {
+			t.Errorf("the guest has\n%s", out)
+		}
+	})
 	n.running(t)
 	n.bought(t)
 	n.page(t, n.eips[0].ip, 2*time.Minute)
@@ -107,6 +120,24 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 			t.Errorf("it says %q", out)
 		}
 		m.refuse(t, retcode.ImageInUse, "DeleteCustomImage", cli.Params{"ImageID": image})
+	})
+	t.Run("a link to an image's file", func(t *testing.T) {
+		var link struct {
+			Info struct{ DownloadQuery string }
+		}
+		c.call(t, c.demo, "GetImageDownloadURL", cli.Params{"ImageID": uploaded}, &link)
+		answer, err := http.Get(link.Info.DownloadQuery)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		file, err := os.ReadFile(c.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(answer.Body); err != nil || !bytes.Equal(got, file) {
+			t.Errorf("%d bytes, %v: not what was uploaded", len(got), err)
+		}
 	})
 	t.Run("a machine that never stops", func(t *testing.T) {
 		before := m.info(t, "boot_id")
@@ -127,15 +158,15 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	})
 	t.Run("one that may stop stays off", func(t *testing.T) {
 		c.call(t, c.demo, "UpdateVMHighAvailability", cli.Params{"VMID": m.id, "HighAvailability": "None"}, nil)
-		_, _ = m.run(t, "(sleep 1; /sbin/shutdown) >/dev/null 2>&1 &")
+		_, _ = m.run(t, "(sleep 1; /sbin/shutdown) >/dev/null 2>&1 &") // the connection ends first
 		m.state(t, "Stopped")
 	})
-	t.Run("a new system", func(t *testing.T) {
+	t.Run("a new system, with another firmware", func(t *testing.T) {
 		c.call(t, c.demo, "ReinstallVMInstance", cli.Params{"VMID": m.id, "ImageID": loaded, "Password": "Third-Horse-7"}, nil)
 		m.state(t, "Stopped")
 		m.start(t)
 		m.takes(t, "Third-Horse-7", "Another-Horse-8")
-		if out := m.must(t, "cat /state/boots; [ -e /state/mark ] || echo gone; ip -o -4 addr show dev eth0"); !strings.HasPrefix(out, "1\ngone\n") || !strings.Contains(out, " "+m.ip+"/24 ") {
+		if out := m.must(t, "cat /state/boots; [ -e /state/mark ] || echo gone; [ -d /sys/firmware/efi ] && echo uefi; ip -o -4 addr show dev eth0"); !strings.HasPrefix(out, "1\ngone\nuefi\n") || !strings.Contains(out, " "+m.ip+"/24 ") {
 			t.Errorf("it says\n%s", out)
 		}
 	})
@@ -200,6 +231,20 @@ func (m *machine) takes(t *testing.T, password, before string) {
 	} else if !strings.Contains(err.Error(), "unable to authenticate") {
 		t.Errorf("the password before: %v", err)
 	}
+}
+
+// opens tells whether a private key lets root in.
+func (m *machine) opens(t *testing.T, key string) error {
+	t.Helper()
+	signer, err := ssh.ParsePrivateKey([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := m.login(ssh.PublicKeys(signer))
+	if err == nil {
+		client.Close()
+	}
+	return err
 }
 
 // log is what the guest said on its serial port.
@@ -480,7 +525,7 @@ func (c *cloud) load(t *testing.T) (image string) {
 
 	load := func(url string) string {
 		var made struct{ ImageID string }
-		c.call(t, c.demo, "ImportImage", c.imported(t, "loaded", cli.Params{"ImportType": "Remote", "LoadURL": url}), &made)
+		c.call(t, c.demo, "ImportImage", c.imported(t, "loaded", cli.Params{"ImportType": "Remote", "LoadURL": url, "BootloaderType": "uefi"}), &made)
 		return made.ImageID
 	}
 	for _, address := range append(forbidden, site+"/moved", "[::1]:80", "169.254.169.254") {

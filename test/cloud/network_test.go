@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -22,7 +23,8 @@ func networks(t *testing.T, c *cloud, a, b, inner *machine) {
 	t.Run("the chosen EIP is the way out", func(t *testing.T) { egress(t, a) })
 	t.Run("bandwidth is felt", func(t *testing.T) { bandwidth(t, a) })
 	t.Run("a NIC is plugged in and out", func(t *testing.T) { hotNIC(t, b, inner) })
-	t.Run("a VIP moves", func(t *testing.T) { movingVIP(t, a, b, inner) })
+	t.Run("a VIP moves", func(t *testing.T) { innerVIP(t, a, b, inner) })
+	t.Run("a VIP of the segment moves", func(t *testing.T) { outerVIP(t, a, b) })
 	t.Run("a route leads to a guest", func(t *testing.T) { routed(t, b, inner) })
 	t.Run("security groups", func(t *testing.T) { groups(t, b) })
 }
@@ -52,7 +54,7 @@ func egress(t *testing.T, m *machine) {
 
 // bandwidth: a transfer under way feels what an EIP is given, in both directions.
 func bandwidth(t *testing.T, m *machine) {
-	const low, high = 20, 1000 // Mbps
+	const low, high = 10, 1000 // Mbps
 	c, e := m.c, m.eips[0]
 	set := func(mbps int) {
 		c.call(t, m.client, "ModifyEIPBandwidth", cli.Params{"EIPID": e.id, "Bandwidth": mbps}, nil)
@@ -77,19 +79,21 @@ func bandwidth(t *testing.T, m *machine) {
 			t.Fatal(err)
 		}
 		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
-		return conn.(*net.TCPConn)
+		tcp := conn.(*net.TCPConn)
+		_, _ = tcp.SetReadBuffer(64<<10), tcp.SetWriteBuffer(64<<10) // what waits in them is neither sent nor held back
+		return tcp
 	}
-	// What a bucket that was idle lets through at once, a second's worth, is not counted, nor what buffers hold.
-	rate := func(mbps int, pass func(bytes int64) error) float64 {
-		if err := pass(int64(mbps) * 150_000 * min(1, int64(high/mbps))); err != nil {
+	// What a bucket that was idle lets through at once, a second's worth, is not counted.
+	rate := func(pass func(bytes int64) error) float64 {
+		const size = 4 << 20
+		if err := pass(low * 200_000); err != nil {
 			t.Fatal(err)
 		}
-		size := int64(4 << 20)
 		began := time.Now()
 		if err := pass(size); err != nil {
 			t.Fatal(err)
 		}
-		return float64(size) * 8 / 1e6 / time.Since(began).Seconds()
+		return size * 8 / 1e6 / time.Since(began).Seconds()
 	}
 	check := func(direction string, limited, free float64) {
 		t.Logf("%s: %.1f Mbit/s of %d, %.1f of %d", direction, limited, low, free, high)
@@ -100,17 +104,16 @@ func bandwidth(t *testing.T, m *machine) {
 	set(low)
 	out := connect(" </dev/zero >/dev/null")
 	read := func(n int64) error { _, err := io.CopyN(io.Discard, out, n); return err }
-	limited := rate(low, read)
+	limited := rate(read)
 	set(high)
-	check("out", limited, rate(low, read))
+	check("out", limited, rate(read))
 	out.Close()
 
 	in := connect(" </dev/null >/dev/null")
-	_ = in.SetWriteBuffer(64 << 10)
 	write := func(n int64) error { _, err := io.CopyN(in, zeros{}, n); return err }
-	free := rate(low, write)
+	free := rate(write)
 	set(low)
-	check("in", rate(low, write), free)
+	check("in", rate(write), free)
 	in.Close()
 	set(50)
 }
@@ -119,81 +122,140 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// nic is an elastic network interface.
+type nic struct{ id, ip, mac string }
+
+func (m *machine) nic(t *testing.T, p cli.Params) nic {
+	t.Helper()
+	var made struct{ NICID string }
+	m.c.call(t, m.client, "CreateNIC", p, &made)
+	var list struct{ Infos []struct{ IP, MAC string } }
+	m.c.call(t, m.client, "DescribeNIC", cli.Params{"NICIDs": []string{made.NICID}}, &list)
+	return nic{made.NICID, list.Infos[0].IP, list.Infos[0].MAC}
+}
+
+// plug gives the running guest a NIC, and waits until it has taken its address.
+func (m *machine) plug(t *testing.T, n nic) {
+	t.Helper()
+	m.c.call(t, m.client, "AttachNIC", cli.Params{"NICID": n.id, "ResourceID": m.id}, nil)
+	m.nicIs(t, n, "Bound")
+	until(t, m.c, 30*time.Second, "its address in the guest", func() error {
+		if out := m.must(t, "ip -o -4 addr; cat /sys/class/net/*/address"); !strings.Contains(out, " "+n.ip+"/24 ") || !strings.Contains(out, n.mac) {
+			return fmt.Errorf("the guest has\n%s", out)
+		}
+		return nil
+	})
+}
+
+// unplug takes it away again.
+func (m *machine) unplug(t *testing.T, n nic) {
+	t.Helper()
+	m.c.call(t, m.client, "DetachNIC", cli.Params{"NICID": n.id, "ResourceID": m.id}, nil)
+	m.nicIs(t, n, "Free")
+	until(t, m.c, 20*time.Second, "the guest without it", func() error {
+		if out := m.must(t, "cat /sys/class/net/*/address"); strings.Contains(out, n.mac) {
+			return fmt.Errorf("the guest has\n%s", out)
+		}
+		return nil
+	})
+}
+
+func (m *machine) nicIs(t *testing.T, n nic, state string) {
+	t.Helper()
+	if err := trial.WaitState(m.c.ctx, m.client, time.Minute, "DescribeNIC", "NICIDs", "NICStatus", n.id, state); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fetch gets a page from inside the guest.
+func (m *machine) fetch(t *testing.T, ip string) (string, error) {
+	t.Helper()
+	return m.run(t, "timeout 2 wget -qO- http://"+ip+"/")
+}
+
 // hotNIC: a running guest takes an interface in another subnet, answers on it, and loses it again.
 func hotNIC(t *testing.T, m, neighbour *machine) {
 	c := m.c
-	var made struct{ NICID string }
 	d, err := c.Defaults(c.ctx, m.client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.call(t, m.client, "CreateNIC", cli.Params{"Name": "second", "VPCID": d.VPCID, "SubnetID": c.subnet}, &made)
-	var list struct{ Infos []struct{ IP, MAC string } }
-	c.call(t, m.client, "DescribeNIC", cli.Params{"NICIDs": []string{made.NICID}}, &list)
-	ip, mac := list.Infos[0].IP, list.Infos[0].MAC
-	state := func(state string) {
-		t.Helper()
-		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeNIC", "NICIDs", "NICStatus", made.NICID, state); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n := m.nic(t, cli.Params{"Name": "second", "VPCID": d.VPCID, "SubnetID": c.subnet})
 	for range 2 { // the second time a guest has to know that the first is over
-		c.call(t, m.client, "AttachNIC", cli.Params{"NICID": made.NICID, "ResourceID": m.id}, nil)
-		state("Bound")
-		until(t, c, 30*time.Second, "its address in the guest", func() error {
-			if out := m.must(t, "ip -o -4 addr; cat /sys/class/net/*/address"); !strings.Contains(out, " "+ip+"/24 ") || !strings.Contains(out, mac) {
-				return fmt.Errorf("the guest has\n%s", out)
-			}
-			return nil
-		})
+		m.plug(t, n)
 		until(t, c, 20*time.Second, "an answer on it", func() error {
-			out, err := neighbour.run(t, "ping -c1 -W2 "+ip+" && timeout 5 wget -qO- http://"+ip+"/")
+			out, err := neighbour.fetch(t, n.ip)
 			if err != nil || !strings.Contains(out, "id="+m.id+"\n") {
 				return fmt.Errorf("%v\n%s", err, out)
 			}
 			return nil
 		})
 		m.page(t, m.eips[0].ip, 10*time.Second) // its way out is as it was
-		c.call(t, m.client, "DetachNIC", cli.Params{"NICID": made.NICID, "ResourceID": m.id}, nil)
-		state("Free")
-		until(t, c, 20*time.Second, "the guest without it", func() error {
-			if out := m.must(t, "cat /sys/class/net/*/address"); strings.Contains(out, mac) {
-				return fmt.Errorf("the guest has\n%s", out)
-			}
-			return nil
-		})
+		m.unplug(t, n)
 	}
-	if out, err := neighbour.run(t, "ping -c1 -W1 "+ip); err == nil {
+	if out, err := neighbour.run(t, "ping -c1 -W1 "+n.ip); err == nil {
 		t.Errorf("it is answered for:\n%s", out)
 	}
-	c.call(t, m.client, "DeleteNIC", cli.Params{"NICID": made.NICID}, nil)
+	c.call(t, m.client, "DeleteNIC", cli.Params{"NICID": n.id}, nil)
 }
 
-// movingVIP: an address is with whoever of its machines announces it, and with no other machine.
-func movingVIP(t *testing.T, a, b, client *machine) {
+// innerVIP moves an address of a subnet, which client asks.
+func innerVIP(t *testing.T, a, b, client *machine) {
+	d, err := a.c.Defaults(a.c.ctx, a.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	movingVIP(t, a, b, "eth0", cli.Params{"VIPType": "LAN", "VPCID": d.VPCID, "SubnetID": d.SubnetID},
+		func(ip string) (string, error) { return client.fetch(t, ip) })
+}
+
+// outerVIP moves an address of the segment, which outer NICs carry.
+func outerVIP(t *testing.T, a, b *machine) {
 	c := a.c
 	d, err := c.Defaults(c.ctx, a.client)
 	if err != nil {
 		t.Fatal(err)
 	}
+	bought := cli.Params{"SegmentID": "Bgp", "ChargeType": "Dynamic", "Bandwidth": 50}
+	for _, m := range []*machine{a, b} {
+		p := cli.Params{"Name": "outer", "NICType": "WAN"}
+		maps.Copy(p, bought)
+		n := m.nic(t, p)
+		// What its own address was asked leaves by its own interface, though the segment is now next to it.
+		own := "from " + m.ip + " lookup 100"
+		m.must(t, "ip route add default via "+m.ip[:strings.LastIndex(m.ip, ".")]+".1 dev eth0 table 100; ip rule add "+own)
+		m.plug(t, n)
+		defer func() {
+			m.unplug(t, n)
+			m.must(t, "ip rule del "+own+"; ip route flush table 100")
+			c.call(t, m.client, "DeleteNIC", cli.Params{"NICID": n.id}, nil)
+		}()
+		m.page(t, n.ip, 20*time.Second)
+	}
+	p := cli.Params{"VIPType": "WAN", "VPCID": d.VPCID}
+	maps.Copy(p, bought)
+	movingVIP(t, a, b, "eth1", p, func(ip string) (string, error) { return c.Get(c.ctx, ip, "/") })
+}
+
+// movingVIP: an address is with whoever of its machines announces it, and with no other machine.
+func movingVIP(t *testing.T, a, b *machine, device string, p cli.Params, fetch func(ip string) (string, error)) {
+	c := a.c
+	p["Name"], p["AssociatedResourceIDs"] = "entry", []string{a.id, b.id}
 	var made struct{ VIPID string }
-	c.call(t, a.client, "AllocateVIP", cli.Params{"Name": "entry", "VIPType": "LAN", "VPCID": d.VPCID, "SubnetID": d.SubnetID, "AssociatedResourceIDs": []string{a.id, b.id}}, &made)
-	var list struct{ Infos []struct{ IP, Status string } }
-	until(t, c, time.Minute, "the VIP", func() error {
-		c.call(t, a.client, "DescribeVIP", cli.Params{"VIPIDs": []string{made.VIPID}}, &list)
-		if len(list.Infos) != 1 || list.Infos[0].Status != "Available" {
-			return fmt.Errorf("%+v", list)
-		}
-		return nil
-	})
+	c.call(t, a.client, "AllocateVIP", p, &made)
+	if err := trial.WaitState(c.ctx, a.client, time.Minute, "DescribeVIP", "VIPIDs", "Status", made.VIPID, "Available"); err != nil {
+		t.Fatal(err)
+	}
+	var list struct{ Infos []struct{ IP string } }
+	c.call(t, a.client, "DescribeVIP", cli.Params{"VIPIDs": []string{made.VIPID}}, &list)
 	vip := list.Infos[0].IP
 	carry := func(m *machine) {
-		m.must(t, "ip addr add "+vip+"/32 dev eth0; arping -q -c3 -A -I eth0 "+vip)
+		m.must(t, "ip addr add "+vip+"/32 dev "+device+"; arping -q -c3 -A -I "+device+" "+vip)
 	}
-	drop := func(m *machine) { m.must(t, "ip addr del "+vip+"/32 dev eth0") }
+	drop := func(m *machine) { m.must(t, "ip addr del "+vip+"/32 dev "+device) }
 	answers := func(m *machine) {
 		until(t, c, 20*time.Second, "the page of "+m.id+" on the VIP", func() error {
-			out, err := client.run(t, "timeout 3 wget -qO- http://"+vip+"/")
+			out, err := fetch(vip)
 			if err != nil || !strings.Contains(out, "id="+m.id+"\n") {
 				return fmt.Errorf("%v\n%s", err, out)
 			}
@@ -207,7 +269,7 @@ func movingVIP(t *testing.T, a, b, client *machine) {
 	answers(b)
 	c.call(t, a.client, "UpdateVIPBindResource", cli.Params{"VIPID": made.VIPID, "AssociatedResourceIDs": []string{a.id}}, nil)
 	until(t, c, 20*time.Second, "a VIP that b may not carry", func() error {
-		if out, err := client.run(t, "timeout 2 wget -qO- http://"+vip+"/"); err == nil {
+		if out, err := fetch(vip); err == nil {
 			return fmt.Errorf("it answers\n%s", out)
 		}
 		return nil
@@ -216,7 +278,10 @@ func movingVIP(t *testing.T, a, b, client *machine) {
 	carry(a)
 	answers(a)
 	drop(a)
-	c.call(t, a.client, "ReleaseVIP", cli.Params{"VIPID": made.VIPID}, nil)
+	until(t, c, 20*time.Second, "the VIP's end", func() error {
+		_, err := a.client.Call(c.ctx, "ReleaseVIP", cli.Params{"VIPID": made.VIPID}, nil)
+		return err
+	})
 }
 
 // routed: what a subnet's route names as next hop gets what is for the destination.
@@ -387,7 +452,7 @@ func linked(t *testing.T, m, other *machine, l lab) {
 		t.Fatal(err)
 	}
 	fetch := func(from, to *machine) error {
-		out, err := from.run(t, "timeout 2 wget -qO- http://"+to.ip+"/")
+		out, err := from.fetch(t, to.ip)
 		if err == nil && !strings.Contains(out, "id="+to.id+"\n") {
 			err = errors.New("another guest answers")
 		}
