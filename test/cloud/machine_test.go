@@ -29,7 +29,11 @@ import (
 // machines proves what is done to one machine: m lives through all of it, made of an image that a tenant uploaded;
 // n, in another VPC, is made of m. fixed is a guest whose image takes no CPUs while it runs.
 func machines(t *testing.T, c *cloud, fixed *machine) {
-	uploaded, loaded := c.upload(t), c.load(t)
+	drop := func(image string) { c.call(t, c.demo, "DeleteCustomImage", cli.Params{"ImageID": image}, nil) }
+	uploaded := c.upload(t)
+	defer drop(uploaded)
+	loaded := c.load(t)
+	defer drop(loaded)
 	// Its guests take CPUs and memory while they run.
 	c.call(t, c.demo, "UpdateImage", cli.Params{"CompanyID": c.company(t, c.demo), "ImageID": uploaded, "OSDistribution": "Debian", "OSType": "Linux", "OSVersion": "12",
 		"SetArch": "x86_64", "SupportHotplug": true}, nil)
@@ -37,6 +41,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	c.call(t, c.demo, "CreateKeyPair", cli.Params{"Name": "mine"}, &pair)
 	m := c.create(t, c.demo, "m", 2, cli.Params{"ImageID": uploaded, "Hostname": "told-by-seed", "KeyPairIDs": []string{pair.KeyPairID},
 		"OperatorName": "Bgp", "Bandwidth": 50, "UserData": base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\necho from-user-data >/state/told\n"))})
+	defer m.destroy(t)
 	m.running(t)
 	m.bought(t)
 	m.page(t, m.eips[0].ip, 2*time.Minute)
@@ -98,11 +103,17 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	c.made(t, made.ImageID)
 	m.state(t, "Stopped")
 	image := made.ImageID
+	defer drop(image)
 	lab := c.lab(t)
+	defer lab.remove(t, c)
 	n := c.create(t, c.demo, "n", 1, cli.Params{"ImageID": image, "VPCID": lab.vpc, "SubnetID": lab.subnet, "OperatorName": "Bgp", "Bandwidth": 50})
+	defer n.destroy(t)
 	moved := strings.TrimSuffix(m.ip, m.ip[strings.LastIndex(m.ip, "."):]) + ".123"
 	c.call(t, c.demo, "ReplaceIP", cli.Params{"ResourceID": m.id, "IP": moved}, nil)
-	m.start(t)
+	until(t, c, 20*time.Second, "the move", func() error {
+		_, err := c.demo.Call(c.ctx, "StartVMInstance", cli.Params{"VMID": m.id}, nil)
+		return err
+	})
 	m.page(t, m.eips[0].ip, 2*time.Minute)
 	t.Run("another inner address", func(t *testing.T) {
 		if m.running(t); m.ip != moved {
@@ -170,13 +181,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 			t.Errorf("it says\n%s", out)
 		}
 	})
-	m.destroy(t)
 	t.Run("linked VPCs", func(t *testing.T) { linked(t, fixed, n, lab) })
-	n.destroy(t)
-	lab.remove(t, c)
-	for _, id := range []string{image, uploaded, loaded} {
-		c.call(t, c.demo, "DeleteCustomImage", cli.Params{"ImageID": id}, nil)
-	}
 }
 
 // company is a client's own.
