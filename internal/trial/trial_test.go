@@ -200,6 +200,15 @@ func TestStopAfterTheSupervisorWasKilled(t *testing.T) {
 	if err := orphan.Start(); err != nil {
 		t.Fatal(err)
 	}
+	if err := until(ctx, 10*time.Second, func() error { // until it is there, nobody can know that it is the trial's
+		here, _ := os.Readlink("/proc/self/ns/net")
+		if there, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", orphan.Process.Pid)); err != nil || there == here {
+			return fmt.Errorf("it is in %s: %v", there, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Kill(status.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

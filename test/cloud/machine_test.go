@@ -108,7 +108,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	defer lab.remove(t, c)
 	n := c.create(t, c.demo, "n", 1, cli.Params{"ImageID": image, "VPCID": lab.vpc, "SubnetID": lab.subnet, "OperatorName": "Bgp", "Bandwidth": 50})
 	defer n.destroy(t)
-	moved := strings.TrimSuffix(m.ip, m.ip[strings.LastIndex(m.ip, "."):]) + ".123"
+	moved := m.ip[:strings.LastIndex(m.ip, ".")] + ".123"
 	c.call(t, c.demo, "ReplaceIP", cli.Params{"ResourceID": m.id, "IP": moved}, nil)
 	until(t, c, 20*time.Second, "the move", func() error {
 		_, err := c.demo.Call(c.ctx, "StartVMInstance", cli.Params{"VMID": m.id}, nil)
