@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -259,23 +260,36 @@ func TestWaitingOutlivesTheController(t *testing.T) {
 	dir := t.TempDir()
 	c := controllertest.Start(t, controllertest.Options{Dir: dir})
 	m := open(t)
-	target, err := url.Parse(c.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
 	var down atomic.Int32
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		r.Body = io.NopCloser(bytes.NewReader(body))
+	path := between(t, c.URL, dir, func(body []byte) {
 		if bytes.Contains(body, []byte("Action=CreateVMInstance")) {
 			down.Store(3)
 		} else if down.Add(-1) >= 0 {
 			panic(http.ErrAbortHandler) // the connection ends without an answer
 		}
+	})
+	out, progress, err := m.run("vm", "create", "web", "--profile", path)
+	if err != nil || !strings.Contains(out, "Running") || !strings.Contains(progress, "does not answer") {
+		t.Errorf("%v\n%s%s", err, out, progress)
+	}
+}
+
+// between puts something between clients and a controller, which sees every call first, and answers the demo
+// tenant's profile that leads there.
+func between(t *testing.T, address, dir string, see func(body []byte)) (profile string) {
+	t.Helper()
+	target, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		see(body)
 		forward.ServeHTTP(w, r)
 	}))
-	defer front.Close()
+	t.Cleanup(front.Close)
 	raw, err := os.ReadFile(filepath.Join(dir, "demo.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -286,12 +300,41 @@ func TestWaitingOutlivesTheController(t *testing.T) {
 	}
 	p.Endpoint = front.URL + "/api"
 	raw, _ = json.Marshal(p)
-	path := filepath.Join(dir, "front.json")
-	if err := os.WriteFile(path, raw, 0o600); err != nil {
+	profile = filepath.Join(dir, "front.json")
+	if err := os.WriteFile(profile, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, progress, err := m.run("vm", "create", "web", "--profile", path)
-	if err != nil || !strings.Contains(out, "Running") || !strings.Contains(progress, "does not answer") {
+	return profile
+}
+
+// An upload that breaks off goes on where it was.
+func TestUploadGoesOn(t *testing.T) {
+	if _, err := exec.LookPath("qemu-img"); err != nil {
+		t.Skip("qemu-img is not installed")
+	}
+	dir := t.TempDir()
+	c := controllertest.Start(t, controllertest.Options{Dir: dir})
+	m := open(t)
+	file := filepath.Join(t.TempDir(), "box.qcow2")
+	if out, err := exec.Command("qemu-img", "create", "-f", "qcow2", file, "1G").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.Truncate(file, 5<<19); err != nil { // three parts; what follows the last cluster is nothing
+		t.Fatal(err)
+	}
+	var calls atomic.Int32
+	front := between(t, c.URL, dir, func(body []byte) {
+		if bytes.Contains(body, []byte("Action=UploadImagePart")) && calls.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	_, progress, err := m.run("image", "upload", file, "--part", "1", "--profile", front)
+	if err == nil || !strings.Contains(progress, "part 1, 1048576 bytes") {
+		t.Fatalf("%v\n%s", err, progress)
+	}
+	_, resume, _ := strings.Cut(err.Error(), "--resume ")
+	out, progress, err := m.run("image", "upload", file, "--resume", resume, "--profile", front)
+	if err != nil || !strings.Contains(progress, "part 1 has come\npart 2, 1048576 bytes\npart 3, 524288 bytes\n") || !strings.Contains(out, "Used") {
 		t.Errorf("%v\n%s%s", err, out, progress)
 	}
 }

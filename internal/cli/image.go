@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/base64"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -96,25 +98,36 @@ func imageLoadCommand() *cobra.Command {
 
 func imageUploadCommand() *cobra.Command {
 	var o imageOptions
-	return o.flags(command("upload FILE", "Import a qcow2 or iso file of this machine", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+	var part int
+	var resume string
+	cmd := o.flags(command("upload FILE", "Import a qcow2 or iso file of this machine", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
 		f, err := os.Open(args[0])
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		p, err := o.params(ctx, s, args[0], "Local")
-		if err != nil {
-			return err
+		image, upload, there := strings.Cut(resume, "/")
+		if resume != "" && !there {
+			return errors.New("--resume takes IMAGE/UPLOAD, as the upload that broke off told it")
 		}
-		var made struct {
-			ImageID, UploadID string
-			PartSize          int64
+		if resume == "" {
+			p, err := o.params(ctx, s, args[0], "Local")
+			if err != nil {
+				return err
+			}
+			p["PartSize"] = part << 20
+			var made struct{ ImageID, UploadID string }
+			if _, err := s.Call(ctx, "ImportImage", p, &made); err != nil {
+				return err
+			}
+			image, upload = made.ImageID, made.UploadID
 		}
-		if _, err := s.Call(ctx, "ImportImage", p, &made); err != nil {
-			return err
-		}
-		in := Params{"ImageID": made.ImageID, "UploadID": made.UploadID}
-		if err := s.sendParts(ctx, f, in, made.PartSize); err != nil {
+		in := Params{"ImageID": image, "UploadID": upload}
+		if err := s.sendParts(ctx, f, in); err != nil {
+			var refusal *Error
+			if !errors.As(err, &refusal) { // the way to the server broke, or the one who waits was interrupted
+				return fmt.Errorf("%w\nwhat has come stays for 7 days: go on with --resume %s/%s", err, image, upload)
+			}
 			if _, abort := s.Call(context.WithoutCancel(ctx), "AbortImageMultipartUpload", in, nil); abort != nil {
 				fmt.Fprintln(s.err, abort)
 			}
@@ -123,13 +136,30 @@ func imageUploadCommand() *cobra.Command {
 		if _, err := s.Call(ctx, "CompleteImageMultipartUpload", in, nil); err != nil {
 			return err
 		}
-		return s.awaitImage(ctx, made.ImageID)
+		return s.awaitImage(ctx, image)
 	}))
+	cmd.Flags().IntVar(&part, "part", 64, "MiB that are sent at once, 1 to 1024")
+	cmd.Flags().StringVar(&resume, "resume", "", "IMAGE/UPLOAD of an upload of the same file that broke off")
+	return cmd
 }
 
-// sendParts sends a file in parts, each with its sum.
-func (s *session) sendParts(ctx context.Context, f io.Reader, in Params, size int64) error {
-	buf := make([]byte, size)
+// sendParts sends a file in parts, each with its sum, but for those that have come.
+func (s *session) sendParts(ctx context.Context, f io.Reader, in Params) error {
+	var there struct {
+		PartSize int64
+		Infos    []struct {
+			PartNumber int
+			ETag       string
+		}
+	}
+	if _, err := s.Call(ctx, "ListImageParts", in, &there); err != nil {
+		return err
+	}
+	have := map[int]string{}
+	for _, p := range there.Infos {
+		have[p.PartNumber] = p.ETag
+	}
+	buf := make([]byte, there.PartSize)
 	for number := 1; ; number++ {
 		n, err := io.ReadFull(f, buf)
 		if n == 0 {
@@ -139,6 +169,10 @@ func (s *session) sendParts(ctx context.Context, f io.Reader, in Params, size in
 			return err
 		}
 		sum := md5.Sum(buf[:n])
+		if have[number] == hex.EncodeToString(sum[:]) {
+			fmt.Fprintf(s.err, "part %d has come\n", number)
+			continue
+		}
 		var part struct{ UploadURL string }
 		p := Params{"ImageID": in["ImageID"], "UploadID": in["UploadID"], "PartNumber": number, "PartSize": n,
 			"ContentMD5": base64.StdEncoding.EncodeToString(sum[:])}

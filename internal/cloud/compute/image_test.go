@@ -309,7 +309,7 @@ func TestUploadImage(t *testing.T) {
 			}
 		}
 		list := w.demo.Must(t, "ListImageParts", in)
-		if list.Int("TotalCount") != len(etags) || list.Infos()[1].String("ETag") != etags[1] {
+		if list.Int("TotalCount") != len(etags) || list.Int("PartSize") != 64<<10 || list.Infos()[1].String("ETag") != etags[1] {
 			t.Errorf("parts: %v", list.Body)
 		}
 		// What does not come as announced is not taken.

@@ -279,6 +279,7 @@ type imagePart struct {
 
 type listPartsResponse struct {
 	TotalCount int
+	PartSize   int64 `doc:"bytes of all parts but the last"`
 	Infos      []imagePart
 }
 
@@ -295,7 +296,7 @@ func (s *Service) listParts(ctx context.Context, c *action.Call, q *uploadReques
 	if err != nil {
 		return nil, err
 	}
-	out := &listPartsResponse{TotalCount: len(rows), Infos: []imagePart{}}
+	out := &listPartsResponse{TotalCount: len(rows), PartSize: u.PartSize, Infos: []imagePart{}}
 	for _, p := range rows {
 		out.Infos = append(out.Infos, imagePart{PartNumber: p.Number, Size: p.Size, ETag: p.ETag, UpdateTime: seconds(p.UpdatedAt)})
 	}
