@@ -98,7 +98,7 @@ func bandwidths(use, action string, k *kind) *cobra.Command {
 
 func vpcCommand() *cobra.Command {
 	var gateway bool
-	create := command("create NAME NETWORK", "Make one; NETWORK is a private CIDR, e.g. 10.1.0.0/16", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
+	create := command("create NAME NETWORK", "Make one; NETWORK is a private CIDR, e.g. 192.168.0.0/16", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
 		var r struct{ VPCID string }
 		if _, err := s.Call(ctx, "CreateVPC", Params{"Name": args[0], "Network": args[1], "EnableGateway": gateway}, &r); err != nil {
 			return err

@@ -239,7 +239,7 @@ func (s *Service) describeTargets(ctx context.Context, rows []EIP) (map[string]T
 }
 
 type bindEIPRequest struct {
-	ResourceType string `validate:"required" doc:"VM"`
+	ResourceType string `validate:"required" doc:"VM or VIP"`
 	ResourceID   string `validate:"required" doc:"resource id"`
 	EIPID        string `validate:"required" doc:"EIP id"`
 	action.Tenant

@@ -94,7 +94,7 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 			if err := checkGroups(ctx, tx, c.OwnScope(), q.SGID); err != nil {
 				return err
 			}
-			port := &Port{ID: n.ID, Region: n.Region, Company: n.Company, OwnerKind: ofNIC, OwnerID: n.ID, InnerSG: q.SGID, OuterSG: q.SGID,
+			port := &Port{ID: n.ID, Region: n.Region, Company: n.Company, OwnerKind: ofNIC, OwnerID: n.ID, OuterSG: q.SGID,
 				InMbps: n.Bandwidth, OutMbps: n.Bandwidth, Kept: true, CreatedAt: now, UpdatedAt: now}
 			if err := s.reserveOuter(ctx, tx, outer, port); err != nil {
 				return err
@@ -184,7 +184,7 @@ func (s *Service) describeNIC(ctx context.Context, c *action.Call, q *describeNI
 		}
 	}
 	if q.SGID != "" {
-		sel = sel.Where("id IN (SELECT id FROM port WHERE inner_sg = ?)", q.SGID)
+		sel = sel.Where("id IN (SELECT id FROM port WHERE ? IN (inner_sg, outer_sg))", q.SGID)
 	}
 	sel = database.Matching(anyOf(anyOf(sel, "id", q.NICIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
 	var err error
@@ -207,7 +207,7 @@ func (s *Service) describeNIC(ctx context.Context, c *action.Call, q *describeNI
 	for _, n := range rows {
 		p := byID[n.ID]
 		info := nicInfo{Region: n.Region, RegionAlias: n.Region, VPCID: n.VPCID, VPCName: look.vpcs[n.VPCID], SubnetID: n.SubnetID, SubnetName: look.subnets[n.SubnetID], MAC: p.MAC, IPID: n.ID,
-			IP: p.IP, SGID: p.InnerSG, SGName: look.groups[p.InnerSG], BindResourceID: n.BindID, BindResourceType: n.BindKind, BindResourceName: look.owners[n.BindID], NICID: n.ID,
+			IP: p.IP, SGID: p.group(), SGName: look.groups[p.group()], BindResourceID: n.BindID, BindResourceType: n.BindKind, BindResourceName: look.owners[n.BindID], NICID: n.ID,
 			NICType: n.Kind, CompanyID: n.Company, Email: look.emails[n.Company], Name: n.Name, Remark: n.Remark, ChargeType: n.ChargeType, ProjectID: n.Project,
 			ProjectName: look.projects[n.Project], NICStatus: n.State, CreateTime: seconds(n.CreatedAt), ExpireTime: seconds(n.ExpireAt), Bandwidth: n.Bandwidth,
 			Reason: why(n.ReasonCode, n.Reason, c.Language), AutoRenew: n.AutoRenew, Tags: look.tags[n.ID]}
@@ -235,7 +235,7 @@ func (s *Service) lookup(ctx context.Context, rows []NIC, ports []Port, ids []st
 	if l.subnets, err = names(ctx, db, "subnet", column(rows, func(n *NIC) string { return n.SubnetID })); err != nil {
 		return l, err
 	}
-	if l.groups, err = names(ctx, db, "security_group", column(ports, func(p *Port) string { return p.InnerSG })); err != nil {
+	if l.groups, err = names(ctx, db, "security_group", column(ports, func(p *Port) string { return p.group() })); err != nil {
 		return l, err
 	}
 	if l.owners, err = s.ownerNames(ctx, ports); err != nil {

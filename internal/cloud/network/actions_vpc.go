@@ -236,7 +236,7 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 
 type createVPCRequest struct {
 	Name              string   `validate:"required" doc:"1-63 printable characters"`
-	Network           string   `validate:"required" doc:"private IPv4 CIDR, e.g. 10.0.0.0/16"`
+	Network           string   `validate:"required" doc:"private IPv4 CIDR within the networks that the configuration allows, e.g. 192.168.0.0/16"`
 	ProjectID         string   `doc:"project group id"`
 	ApplicationName   string   `doc:"title of the approval request"`
 	ApplicationReason string   `doc:"reason of the approval request"`

@@ -230,3 +230,34 @@ func TestOuterNICsExpire(t *testing.T) {
 		c.doctor(t)
 	})
 }
+
+// TestOuterNICsOfBeforeStayFree: NICs from before outer ones cost anything are not charged behind their tenant's back.
+func TestOuterNICsOfBeforeStayFree(t *testing.T) {
+	c := start(t, dbtest.SQLite(t), nil)
+	nic := c.nic(t, outer("Month", 2, nil))
+	for _, statement := range []string{"DELETE FROM charge WHERE resource_id = ?", "UPDATE nic SET expire_at = 0 WHERE id = ?"} {
+		if _, err := c.DB.Writer().ExecContext(t.Context(), statement, nic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vm := c.vm(t, P{"ChargeType": "Year"})
+	before := c.balance(t)
+	c.Demo.Must(t, "AttachNIC", to(nic, vm))
+	c.nicIs(t, nic, "Bound")
+	if price := yuan(t, c.Demo.Must(t, "GetUpdateNICPrice", P{"NICID": nic, "Bandwidth": 9}).Infos()[0], "Price"); price != 0 {
+		t.Errorf("quoted %v", price)
+	}
+	c.Demo.Must(t, "UpdateNICIPBandwidth", P{"NICID": nic, "Bandwidth": 9})
+	c.nicIs(t, nic, "Bound")
+	c.Clock.Advance(90 * 24 * time.Hour)
+	if i := c.nicIs(t, nic, "Bound"); i.Int("Bandwidth") != 9 || i.Int("ExpireTime") != 0 {
+		t.Errorf("%v", i)
+	}
+	c.Demo.Refuse(t, retcode.ResourceNotFound, "RenewResource", P{"ResourceID": nic}) // there is nothing to renew
+	c.Demo.Must(t, "DetachNIC", to(nic, vm))
+	c.nicIs(t, nic, "Free")
+	c.Demo.Must(t, "DeleteNIC", P{"NICID": nic})
+	if now := c.balance(t); now != before {
+		t.Errorf("%v were paid", before-now)
+	}
+}

@@ -226,6 +226,9 @@ func (s *Service) beginBind(ctx context.Context, tx bun.Tx, e *EIP, owner Owner,
 		return err
 	}
 	segment := segments[e.SegmentID]
+	if owner.Kind != VM && !segment.defaultRoute() {
+		return retcode.InvalidNetworkType.Errorf("segment %s has no default route: its addresses are for machines", segment.Name)
+	}
 	var others []EIP
 	if err := tx.NewSelect().Model(&others).Where("port_id = ? AND ip_version = ?", portID, e.IPVersion).Order("id").Scan(ctx); err != nil {
 		return err

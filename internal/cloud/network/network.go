@@ -63,7 +63,7 @@ type Deps struct {
 	DNS func(ctx context.Context, region string) []netip.Addr
 	// InnerMbps bounds an inner port that asks for nothing else; 0: nothing does.
 	InnerMbps func(ctx context.Context, region string) int
-	// VPCNetworks are the networks that a region's VPCs are made in.
+	// VPCNetworks are the networks that a region's VPCs are made in, at least one.
 	VPCNetworks func(ctx context.Context, region string) []netip.Prefix
 }
 
@@ -158,11 +158,13 @@ func (s *Service) Bootstrap(ctx context.Context, region string, c SegmentConfig)
 	})
 }
 
-// Networks of a tenant's default VPC and its subnet.
-var (
-	defaultVPC    = netip.MustParsePrefix("10.0.0.0/16")
-	defaultSubnet = netip.MustParsePrefix("10.0.0.0/24")
-)
+// defaultNetworks are those of a tenant's default VPC and its subnet: the beginning of the first that VPCs are made in,
+// a /16 and a /24 where it has room for them.
+func (s *Service) defaultNetworks(ctx context.Context, region string) (vpc, subnet netip.Prefix) {
+	first := s.VPCNetworks(ctx, region)[0]
+	vpc = netip.PrefixFrom(first.Addr(), max(first.Bits(), 16))
+	return vpc, netip.PrefixFrom(first.Addr(), max(first.Bits(), 24))
+}
 
 // furnish gives a new tenant its default VPC, subnet and security group. They count as the tenant's own.
 func (s *Service) furnish(ctx context.Context, tx bun.Tx, company int64, region string) error {
@@ -170,11 +172,12 @@ func (s *Service) furnish(ctx context.Context, tx bun.Tx, company int64, region 
 		return err
 	}
 	now := s.Clock.Micros()
-	spans := subnetSpans(defaultSubnet, 1)
+	network, part := s.defaultNetworks(ctx, region)
+	spans := subnetSpans(part, 1)
 	project := identity.DefaultProject(company)
-	vpc := &VPC{ID: database.NewID("vpc"), Region: region, Company: company, Project: project, Name: "default", CIDR: defaultVPC.String(), IsDefault: true,
+	vpc := &VPC{ID: database.NewID("vpc"), Region: region, Company: company, Project: project, Name: "default", CIDR: network.String(), IsDefault: true,
 		State: Available, CreatedAt: now, UpdatedAt: now}
-	subnet := &Subnet{ID: database.NewID("subnet"), VPCID: vpc.ID, Region: region, Company: company, Project: project, Name: "default", CIDR: defaultSubnet.String(),
+	subnet := &Subnet{ID: database.NewID("subnet"), VPCID: vpc.ID, Region: region, Company: company, Project: project, Name: "default", CIDR: part.String(),
 		IsDefault: true, State: Available, Capacity: capacity(spans), Position: spans[0][0], CreatedAt: now, UpdatedAt: now}
 	group := &Group{ID: database.NewID("sg"), Region: region, Company: company, Project: project, Name: "default", IsDefault: true,
 		State: Available, CreatedAt: now, UpdatedAt: now}

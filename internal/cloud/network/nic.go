@@ -199,6 +199,14 @@ func (p *Port) key() string {
 	return p.VPCID
 }
 
+// group is the security group that lists show of an elastic NIC: outside of VPCs there is only the outer side.
+func (p *Port) group() string {
+	if p.SegmentID != "" {
+		return p.OuterSG
+	}
+	return p.InnerSG
+}
+
 // pooled is where a port's address is from.
 func (p *Port) pooled() *pool {
 	if p.SegmentID != "" {

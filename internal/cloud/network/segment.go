@@ -321,8 +321,8 @@ func (s *Service) PermitKinds() []permit.Kind {
 			return err
 		},
 		Users: func(ctx context.Context, idb bun.IDB, id string) (companies []int64, err error) {
-			return companies, idb.NewSelect().Model((*EIP)(nil)).ColumnExpr("DISTINCT company").Where("segment_id = ? AND state <> ?", id, Released).
-				Order("company").Scan(ctx, &companies)
+			return companies, idb.NewRaw(`SELECT company FROM eip WHERE segment_id = ?0 AND state <> ?1
+				UNION SELECT company FROM port WHERE segment_id = ?0 ORDER BY company`, id, Released).Scan(ctx, &companies)
 		},
 	}}
 }

@@ -73,6 +73,11 @@ func TestSegments(t *testing.T) {
 		if fmt.Sprint(users.Body["Infos"]) != fmt.Sprintf("[%d]", other.Company) {
 			t.Errorf("users %v", users.Body)
 		}
+		nic := c.nic(t, outer("Month", 1, P{"SegmentID": id}))
+		if users := c.Admin.Must(t, "DescribeResourceUsers", P{"ResourceID": id, "ResourceType": "SEGMENT"}); len(users.Body["Infos"].([]any)) != 2 {
+			t.Errorf("users %v", users.Body)
+		}
+		c.Demo.Must(t, "DeleteNIC", P{"NICID": nic})
 		// 8 of 20 Mbps are spoken for.
 		c.Demo.Must(t, "AllocateEIP", P{"Name": "a", "OperatorName": id, "Bandwidth": 12, "ChargeType": "Dynamic", "IP": "203.0.113.6"})
 		c.Demo.Refuse(t, retcode.BandwidthLimitReached, "AllocateEIP", P{"Name": "a", "OperatorName": id, "Bandwidth": 1, "ChargeType": "Dynamic"})

@@ -55,11 +55,16 @@ func (s *Service) registerSides() {
 	s.RegisterHolder("nic-", func(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (string, error) {
 		port := new(Port)
 		scope.Projects = nil // a NIC's project is its machine's
-		found, err := one(identity.Own(tx.NewSelect().Model(port).Where("id = ? AND kept = ?", id, false), scope).Scan(ctx))
+		// Those of machines in the recycle bin are kept and have nothing to be changed, elastic ones that are attached to
+		// nothing have.
+		found, err := one(identity.Own(tx.NewSelect().Model(port).Where("id = ? AND owner_kind <> ? AND (kept = ? OR owner_id = id)", id, ofVIP, false), scope).Scan(ctx))
 		if err == nil && !found {
 			err = retcode.ResourceNotFound.Errorf("%s", id)
 		}
-		return port.ID, err
+		if err != nil {
+			return "", err
+		}
+		return port.ID, s.Ledger.Check(ctx, tx, id)
 	})
 	s.sides = workflow.Register(s.Engine, workflow.Definition[sideChanges]{
 		Name: "sg.bind",
@@ -167,7 +172,7 @@ func (s *Service) unbindSecurityGroup(ctx context.Context, c *action.Call, q *un
 // is asked once in the transaction, to for each side, which says what it shall have.
 func (s *Service) changeSides(ctx context.Context, c *action.Call, resources, nic, nicType string, check func(context.Context, bun.Tx) error,
 	to func(holder string, port *Port, has string) (string, error)) (*action.Empty, error) {
-	if nicType != "WAN" && nicType != "LAN" {
+	if nicType != WAN && nicType != LAN {
 		return nil, retcode.InvalidNetworkType.Errorf("NICType is WAN or LAN, not %q", nicType)
 	}
 	ids, err := batch("ResourceID", resources)
@@ -189,7 +194,10 @@ func (s *Service) changeSides(ctx context.Context, c *action.Call, resources, ni
 			if err != nil {
 				return err
 			}
-			x := sideChange{Port: port.ID, VPC: port.key(), Inner: nicType == "LAN", From: port.OuterSG}
+			if nicType == LAN && port.SegmentID != "" {
+				return retcode.InvalidNetworkType.Errorf("%s is on an external segment and has no inner side", port.ID)
+			}
+			x := sideChange{Port: port.ID, VPC: port.key(), Inner: nicType == LAN, From: port.OuterSG}
 			if x.Inner {
 				x.From = port.InnerSG
 			}

@@ -114,6 +114,8 @@ func TestOuterVIPs(t *testing.T) {
 		c.Demo.Refuse(t, retcode.BandwidthOutOfRange, "UpdateVIPBandwidth", mbps(10001))
 		c.Demo.Refuse(t, retcode.ResourceNotFound, "UpdateVIPBandwidth", P{"VIPID": "vip-none", "Bandwidth": 5})
 		c.NewTenant(t).Refuse(t, retcode.ResourceNotFound, "UpdateVIPBandwidth", mbps(5))
+		c.Admin.Must(t, "UpdateSegment", P{"SegmentID": info.String("SegmentID"), "RouteMode": "Specified"})
+		c.Demo.Refuse(t, retcode.InvalidNetworkType, "BindEIP", P{"EIPID": c.eip(t, nil), "ResourceType": "VIP", "ResourceID": inner}) // no default route
 		if n := len(c.orders(t, inner)); n != 0 {
 			t.Errorf("%d orders of an inner VIP", n)
 		}

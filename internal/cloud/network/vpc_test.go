@@ -252,3 +252,15 @@ func TestVPCLife(t *testing.T) {
 		c.Demo.Refuse(t, retcode.QuotaExceeded, "CreateVPC", P{"Name": "net", "Network": "10.0.0.0/16"})
 	})
 }
+
+// TestNewTenantsLieInTheConfiguredNetworks: their default network is the beginning of the first that the region offers.
+func TestNewTenantsLieInTheConfiguredNetworks(t *testing.T) {
+	c := start(t, nil, nil)
+	for network, want := range map[string][2]string{"172.20.4.0/23,10.0.0.0/16": {"172.20.4.0/23", "172.20.4.0/24"}, "10.0.0.0/8": {"10.0.0.0/16", "10.0.0.0/24"}, "192.168.7.0/28": {"192.168.7.0/28", "192.168.7.0/28"}} {
+		c.Admin.Must(t, "UpdateRegionConfig", P{"ConfigKey": "VPCNetwork", "ConfigValue": network})
+		other := c.NewTenant(t)
+		if v, n := other.Must(t, "DescribeVPC", nil).Infos()[0], other.Must(t, "DescribeSubnet", nil).Infos()[0]; v.String("Network") != want[0] || n.String("Network") != want[1] {
+			t.Errorf("%s: %v %v", network, v, n)
+		}
+	}
+}

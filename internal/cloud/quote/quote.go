@@ -318,14 +318,20 @@ func (s *Service) change(ctx context.Context, c *action.Call, id string, factor 
 	return &response{[]priceInfo{{chargeType, m.Float()}}}, nil
 }
 
-// bandwidth quotes another bandwidth of something outer: 8000 where its segment does not offer it.
+// bandwidth quotes another bandwidth of something outer: 8000 where its segment does not offer it. What was made before
+// it cost anything goes on costing nothing.
 func (s *Service) bandwidth(ctx context.Context, c *action.Call, id string, mbps int) (*response, error) {
-	if _, err := s.Directory.Find(ctx, s.DB.Reader(), c.Scope(), id); err != nil {
+	item, err := s.Directory.Find(ctx, s.DB.Reader(), c.Scope(), id)
+	if err != nil {
 		return nil, err
 	}
-	return s.change(ctx, c, id, catalog.PriceEIP, func(i catalog.Item) (int, error) {
+	r, err := s.change(ctx, c, id, catalog.PriceEIP, func(i catalog.Item) (int, error) {
 		return mbps, s.Catalog.CheckEIPSpec(ctx, c.Region, i.Scope, mbps)
 	})
+	if retcode.Of(err) == retcode.ResourceNotFound && item.Kind == "NIC" {
+		return &response{[]priceInfo{{}}}, nil
+	}
+	return r, err
 }
 
 type eipBandwidthRequest struct {
