@@ -27,7 +27,7 @@ var checks = []struct{ text, query string }{
 			UNION ALL SELECT company, region, 'SUBNET', COUNT(*) FROM subnet WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'NIC', COUNT(*) FROM nic WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'VIP', COUNT(*) FROM vip WHERE ended_at = 0 GROUP BY company, region
-			UNION ALL SELECT company, region, 'SECURITY_GROUP', COUNT(*) FROM security_group GROUP BY company, region
+			UNION ALL SELECT company, region, 'SECURITY_GROUP', COUNT(*) FROM security_group WHERE ended_at = 0 GROUP BY company, region
 		), sums AS (
 			SELECT company, region, factor, SUM(n) AS n, SUM(used) AS used FROM (
 				SELECT company, region, factor, n, 0 AS used FROM held

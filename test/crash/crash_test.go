@@ -22,7 +22,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -112,10 +111,16 @@ func run(t *testing.T, binary, url string, kills int, seed uint64) {
 			t.Fatalf("after kill %d:\n%s", n+1, s.tail())
 		}
 	}
-	t.Logf("%d kills: %d requests accepted, %d of them creates; settled at the latest %v after the restart",
-		kills, w.accepted.Load(), w.creates.Load(), slowest.Round(10*time.Millisecond))
-	if kills > 5 && w.creates.Load() == 0 {
-		t.Error("the load created nothing: this proves nothing")
+	all, never := 0, []string{}
+	for name := range w.deeds {
+		if all += w.accepted[name]; w.accepted[name] == 0 {
+			never = append(never, fmt.Sprintf("%s (%s)", name, w.refused[name]))
+		}
+	}
+	slices.Sort(never)
+	t.Logf("%d kills: %d requests accepted; settled at the latest %v after the restart; accepted never:\n%s", kills, all, slowest.Round(10*time.Millisecond), strings.Join(never, "\n"))
+	if kills > 5 && len(never) > len(w.deeds)/2 {
+		t.Error("most of what the load wanted was never accepted: this proves little")
 	}
 }
 
@@ -194,31 +199,48 @@ func (s *server) doctor() {
 	}
 }
 
-// load is what the demo tenant's clients do, and what they were promised.
+// load is what the demo tenant's clients and administrators do, and what they were promised.
 type load struct {
-	t    *testing.T
-	s    *server
-	demo *controllertest.Client
-	spec p // of a machine
+	t       *testing.T
+	s       *server
+	demo    *controllertest.Client
+	admin   *controllertest.Client
+	company int // theirs
+	spec    p   // of a machine
+	names   []string
+	deeds   product
 
-	accepted, creates atomic.Int64
-
-	mu      sync.Mutex
-	made    map[string]bool // answered to a create
-	dropped map[string]bool // asked to be destroyed, by any client, perhaps before the creator had its answer
+	mu       sync.Mutex
+	accepted map[string]int    // calls, by action
+	refused  map[string]string // the last message, by action
+	uploads  []upload
+	lists    map[string]listing
+	made     map[string]bool // answered to a create
+	dropped  map[string]bool // asked to be destroyed, by any client, perhaps before the creator had its answer
 }
 
 func newLoad(t *testing.T, s *server) *load {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.dir, "demo.json"))
-	if err != nil {
+	w := &load{t: t, s: s, demo: &controllertest.Client{}, admin: &controllertest.Client{}, accepted: map[string]int{}, refused: map[string]string{}, lists: map[string]listing{},
+		made: map[string]bool{}, dropped: map[string]bool{}}
+	w.names, w.deeds = draw()
+	for name, who := range map[string]*controllertest.Client{"demo.json": w.demo, "admin.json": w.admin} {
+		text, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, who); err != nil {
+			t.Fatal(err)
+		}
+		who.URL = "http://" + s.address + "/api"
+	}
+	file := filepath.Join(s.dir, "import", baseFile)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w := &load{t: t, s: s, demo: &controllertest.Client{}, made: map[string]bool{}, dropped: map[string]bool{}}
-	if err := json.Unmarshal(text, w.demo); err != nil {
-		t.Fatal(err)
+	if out, err := exec.CommandContext(t.Context(), "qemu-img", "create", "-f", "qcow2", file, "1G").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	w.demo.URL = "http://" + s.address + "/api"
 	first := func(name string) controllertest.Info {
 		infos := w.demo.Must(t, name, nil).Infos()
 		if len(infos) == 0 {
@@ -227,8 +249,9 @@ func newLoad(t *testing.T, s *server) *load {
 		return infos[0]
 	}
 	vpc, image, group := first("DescribeVPC"), first("DescribeImage"), first("DescribeSecurityGroup")
+	w.company = vpc.Int("CompanyID")
 	w.spec = p{
-		"Name": "crash", "VMType": fleet.FirstVMType, "BootDiskSetType": fleet.FirstStorageType,
+		"Name": named, "VMType": fleet.FirstVMType, "BootDiskSetType": fleet.FirstStorageType,
 		"ImageID": image.String("ImageID"), "CPU": 1, "Memory": 1024, "VPCID": vpc.String("VPCID"),
 		"SubnetID": first("DescribeSubnet").String("SubnetID"), "WANSGID": group.String("SGID"),
 		"ChargeType": "Dynamic", "Password": "Crashing.1",
@@ -253,143 +276,87 @@ func (w *load) begin(seed uint64) (stop func()) {
 			}
 		})
 	}
-	return func() { cancel(); wg.Wait() }
+	return func() {
+		cancel()
+		wg.Wait()
+		clear(w.lists)
+	}
 }
 
 // call sends a request. Refusals are part of the load; an error is of the transport.
-func (w *load) call(name string, more ...p) (controllertest.Response, error) {
-	all := p{}
-	for _, m := range more {
-		for k, v := range m {
-			all[k] = v
-		}
-	}
-	r, err := w.demo.Try(all.Values(name))
-	if err != nil {
-		return r, err
-	}
-	switch {
-	case r.Code == 0 && !strings.HasPrefix(name, "Describe"):
-		w.accepted.Add(1)
-	case r.Code == 2:
+func (w *load) call(who *controllertest.Client, name string, more ...p) (controllertest.Response, error) {
+	r, err := who.Try(with(more...).Values(name))
+	if err == nil && r.Code == 2 {
 		// The killed server may answer it with its last breath, about its own canceled work.
 		w.t.Logf("%s: code 2, %s", name, r.Message)
 	}
-	return r, nil
+	return r, err
 }
 
-// pick returns the id of a random row of a list.
-func (w *load) pick(random *rand.Rand, name, field string, more p) (string, controllertest.Info, error) {
-	r, err := w.call(name, p{"Limit": 100}, more)
-	if err != nil {
-		return "", nil, err
-	}
-	infos := r.Infos()
-	if len(infos) == 0 {
-		return "", nil, nil
-	}
-	i := infos[random.IntN(len(infos))]
-	return i.String(field), i, nil
-}
-
-// step does one thing that a tenant does.
+// step does one thing that a tenant or an administrator does.
 func (w *load) step(random *rand.Rand) error {
-	n := random.IntN(100)
-	switch {
-	case n < 30:
-		return w.create(random)
-	case n < 60:
-		vm, info, err := w.pick(random, "DescribeVMInstance", "VMID", nil)
-		if vm == "" {
-			return err
-		}
-		name := []string{"StartVMInstance", "StopVMInstance", "PoweroffVMInstance", "RestartVMInstance"}[random.IntN(4)]
-		if info.String("State") == "Stopped" {
-			name = "StartVMInstance"
-		}
-		_, err = w.call(name, p{"VMID": vm})
-		return err
-	case n < 72:
-		vm, info, err := w.pick(random, "DescribeVMInstance", "VMID", nil)
-		if vm == "" {
-			return err
-		}
-		if s := info.String("State"); s != "Running" && s != "Stopped" { // one that failed leaves nothing
-			w.mu.Lock()
-			w.dropped[vm] = true
-			w.mu.Unlock()
-		}
-		if random.IntN(2) == 0 { // its addresses go with it
-			_, err = w.call("DeleteVMInstance", p{"VMID": vm, "DelBindResource": 1})
-			return err
-		}
-		_, err = w.call("DeleteVMInstance", p{"VMID": vm})
-		return err
-	case n < 76:
-		r, err := w.call("AllocateEIP", p{"OperatorName": "Bgp", "Bandwidth": 10, "ChargeType": "Dynamic", "Name": "crash", "IPVersion": "IPv4"})
-		if id := r.String("EIPID"); err == nil && id != "" && r.Code == 0 {
-			w.keep(id)
-		}
-		return err
-	case n < 86:
-		eip, info, err := w.pick(random, "DescribeEIP", "EIPID", nil)
-		if eip == "" {
-			return err
-		}
-		vm := info.String("BindResourceID")
-		if vm != "" {
-			_, err = w.call("UnBindEIP", p{"EIPID": eip, "ResourceID": vm, "ResourceType": "VM"})
-			return err
-		}
-		if vm, _, err = w.pick(random, "DescribeVMInstance", "VMID", nil); vm == "" {
-			return err
-		}
-		_, err = w.call("BindEIP", p{"EIPID": eip, "ResourceID": vm, "ResourceType": "VM"})
-		return err
-	case n < 90:
-		eip, _, err := w.pick(random, "DescribeEIP", "EIPID", nil)
-		if eip == "" {
-			return err
-		}
-		_, err = w.call("ReleaseEIP", p{"EIPID": eip})
-		return err
-	default:
-		id, _, err := w.pick(random, "DescribeRecycledResource", "ResourceID", nil)
-		if id == "" {
-			return err
-		}
-		name := "TerminateResource"
-		if random.IntN(4) == 0 {
-			name = "RollbackResource"
-		}
-		if name == "TerminateResource" {
-			w.mu.Lock()
-			w.dropped[id] = true
-			w.mu.Unlock()
-		}
-		_, err = w.call(name, p{"ResourceID": id})
+	u := &user{load: w, random: random}
+	name := w.names[random.IntN(len(w.names))]
+	d := w.deeds[name]
+	q := d.ask(u)
+	if u.missing {
+		return u.err
+	}
+	who := w.demo
+	if d.admin {
+		who = w.admin
+	}
+	w.drop(name, q)
+	r, err := w.call(who, name, q)
+	if err != nil {
 		return err
 	}
+	w.mu.Lock()
+	if r.Code != 0 {
+		w.refused[name] = r.Message
+		w.mu.Unlock()
+		return nil
+	}
+	w.accepted[name]++
+	if id := r.String(promised[name]); id != "" {
+		w.made[id] = true
+	}
+	w.mu.Unlock()
+	if d.then != nil {
+		d.then(u, q, r)
+	}
+	return nil
 }
 
-func (w *load) create(random *rand.Rand) error {
-	more := p{}
-	if random.IntN(3) == 0 {
-		more["OperatorName"], more["Bandwidth"] = "Bgp", 5
-	}
-	r, err := w.call("CreateVMInstance", w.spec, more)
-	if id := r.String("VMID"); err == nil && r.Code == 0 && id != "" {
-		w.creates.Add(1)
-		w.keep(id)
-	}
-	return err
-}
+// promised are the ids that stay until somebody destroys what they are of, by action.
+var promised = map[string]string{"CreateVMInstance": "VMID", "AllocateEIP": "EIPID", "CreateDisk": "DiskID", "CloneDisk": "DiskID",
+	"CreateDiskFromSnapshot": "DiskID", "CreateVPC": "VPCID", "CreateSubnet": "SubnetID", "AllocateVIP": "VIPID",
+	"CreateSecurityGroup": "SGID", "CreateKeyPair": "KeyPairID", "CreateTimer": "TimerID", "ImportImage": "ImageID"}
 
-// keep notes what a client was promised.
-func (w *load) keep(id string) {
+// drop notes what a request may destroy: not what it sends to the recycle bin, unless that failed and leaves nothing.
+func (w *load) drop(name string, q p) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.made[id] = true
+	if disk, ok := q["BootDiskID"].(string); ok {
+		w.dropped[disk] = true // it goes with its machine
+	}
+	field := map[string]thing{"DeleteVMInstance": vms, "DeleteDisk": disks, "ReleaseEIP": eips}[name]
+	for _, infos := range w.lists {
+		for _, i := range infos.infos {
+			if id, _ := q[field.id].(string); field.id != "" && i.String(field.id) == id && i.String(field.state) != "Failed" && slices.Contains(settledStates[field.list], i.String(field.state)) {
+				return
+			}
+		}
+	}
+	for _, verb := range []string{"Delete", "Release", "Terminate", "Abort"} {
+		if strings.HasPrefix(name, verb) {
+			for _, v := range q {
+				if id, ok := v.(string); ok {
+					w.dropped[id] = true
+				}
+			}
+		}
+	}
 }
 
 // all lists every row.
@@ -408,6 +375,7 @@ func (w *load) all(name string) []controllertest.Info {
 var settledStates = map[string][]string{
 	"DescribeVMInstance":       {"Running", "Stopped", "Failed"},
 	"DescribeEIP":              {"Free", "Bound"},
+	"DescribeDisk":             {"Unbound", "Bound", "Failed"},
 	"DescribeRecycledResource": {"Deleted"},
 }
 
@@ -431,9 +399,9 @@ func (w *load) unsettled() (stuck []string) {
 	running := 0
 	for name, states := range settledStates {
 		for _, i := range w.all(name) {
-			state := i.String("State")
-			if name == "DescribeEIP" {
-				state = i.String("Status")
+			state := i.String(map[string]string{"DescribeEIP": "Status", "DescribeDisk": "DiskStatus"}[name])
+			if state == "" {
+				state = i.String("State")
 			}
 			if name == "DescribeVMInstance" && state == "Running" {
 				running++
@@ -491,11 +459,9 @@ func (w *load) simulated() (sum counts) {
 func (w *load) nothingLost() {
 	w.t.Helper()
 	there := map[string]bool{}
-	for _, name := range []string{"DescribeVMInstance", "DescribeEIP", "DescribeRecycledResource"} {
-		for _, i := range w.all(name) {
-			for _, field := range []string{"VMID", "EIPID", "ResourceID"} {
-				there[i.String(field)] = true
-			}
+	for _, k := range []thing{vms, eips, disks, networks, subnets, vips, groups, keyPairs, timers, images, binned} {
+		for _, i := range w.all(k.list) {
+			there[i.String(k.id)] = true
 		}
 	}
 	w.mu.Lock()

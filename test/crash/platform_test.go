@@ -1,0 +1,42 @@
+package crash
+
+import (
+	"encoding/base64"
+	"fmt"
+)
+
+// pair is a tag as requests have it, of few.
+func (u *user) pair() string {
+	code := base64.StdEncoding.EncodeToString
+	return code([]byte(named)) + ":" + code(fmt.Append(nil, u.random.IntN(4)))
+}
+
+func ofVMTag(u *user) p {
+	return p{"ResourceType": "VM", "ResourceIDs": []string{u.a(vms)}, "KeyValuePairs": []string{u.pair()}}
+}
+
+var tagDeeds = product{
+	"CreateTag": {ask: func(u *user) p { return p{"Key": named, "Values": []string{fmt.Sprint(u.random.IntN(4))}} }},
+	"DeleteTag": {often: 2, ask: func(u *user) p { return p{"Key": named, "Value": fmt.Sprint(u.random.IntN(4))} }},
+	"BindTag":   {often: 2, ask: ofVMTag},
+	"UnBindTag": {ask: ofVMTag},
+	"SetResourceTags": {ask: func(u *user) p {
+		return p{"ResourceType": "VM", "ResourceID": u.a(vms), "KeyValuePairs": []string{u.pair()}}
+	}},
+}
+
+// atOnce is a job that runs now.
+func atOnce(u *user) p {
+	return p{"Name": named, "Type": "TIMER_TYPE_ONCE", "TriggerTime": 1, "ResourceIDs": []string{u.a(disks, "Bound", "Unbound")}, "KeepNum": 1}
+}
+
+var timerDeeds = product{
+	"CreateTimer": {often: 2, ask: func(u *user) p { return with(atOnce(u), p{"Task": "CreateSnapshot"}) }},
+	"UpdateTimer": {ask: func(u *user) p { return with(atOnce(u), p{"TimerID": u.a(timers)}) }},
+	"DeleteTimer": {often: 2, ask: func(u *user) p { return p{"TimerID": u.a(timers)} }},
+}
+
+var recycleDeeds = product{
+	"RollbackResource":  {often: 4, ask: func(u *user) p { return p{"ResourceID": u.a(binned, "Deleted")} }},
+	"TerminateResource": {often: 12, ask: func(u *user) p { return p{"ResourceID": u.a(binned, "Deleted")} }},
+}
