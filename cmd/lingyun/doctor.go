@@ -8,6 +8,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/controller"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/ntp"
 )
 
 func init() { commands = append(commands, doctorCommand) }
@@ -17,8 +18,8 @@ func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Recompute quota, capacity and addresses from the resources, and say what differs",
-		Long: `Recomputes what is counted (quota, capacity of hosts, addresses, locks) from the resources and
-says what differs, one line each. It changes nothing, and may run beside the controller. The exit
+		Long: `Recomputes what is counted (quota, capacity of hosts, addresses, locks) from the resources, compares the
+clock with the configured time server, and says what differs, one line each. It changes nothing, and may run beside the controller. The exit
 status is 1 when something differs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,6 +31,9 @@ status is 1 when something differs.`,
 			problems, err := controller.Doctor(cmd.Context(), db)
 			if err != nil {
 				return err
+			}
+			if wrong := controller.CheckTime(cmd.Context(), db, ntp.Client{}); wrong != "" {
+				problems = append(problems, wrong)
 			}
 			out := cmd.OutOrStdout()
 			for _, p := range problems {

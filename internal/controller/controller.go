@@ -52,6 +52,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	"github.com/lingyun-cloud/lingyun/internal/mail"
+	"github.com/lingyun-cloud/lingyun/internal/ntp"
 	"github.com/lingyun-cloud/lingyun/internal/pki"
 	"github.com/lingyun-cloud/lingyun/internal/secret"
 	"github.com/lingyun-cloud/lingyun/internal/simulate"
@@ -118,6 +119,8 @@ type Config struct {
 	Proxies []netip.Prefix
 	// MailRoots are who may certify the mail server; nil: the system's.
 	MailRoots *x509.CertPool
+	// NTP asks time servers.
+	NTP ntp.Client
 	// PasswordCost and ProofBits are for tests.
 	PasswordCost *argon2id.Params
 	ProofBits    int
@@ -163,6 +166,7 @@ type Controller struct {
 	given     *tls.Config // the endpoint's certificate from files; nil: none given
 	ownTLS    *pki.Keeper // of the certificate that listeners show otherwise; nil: none
 	registry  *prometheus.Registry
+	time      *timekeeper
 	lost      chan error
 	ready     atomic.Bool
 	started   bool           // the engine
@@ -223,6 +227,7 @@ func (c *Controller) openData(ctx context.Context) (err error) {
 // build makes the products. Nothing runs yet.
 func (c *Controller) build(ctx context.Context) (err error) {
 	cfg := &c.Config
+	c.time = newTimekeeper(cfg.NTP, c.metrics())
 	c.Catalog = catalog.New(catalog.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret})
 	if err := c.checkKeyFile(ctx); err != nil {
 		return err
@@ -248,6 +253,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Identity.OnLeave(c.Catalog.Leave)
 	c.Identity.OnRegions(c.Catalog.RegionIDs)
 	c.Catalog.OnTenants(c.Identity.CheckTenant)
+	c.Catalog.OnTimeServer(c.time.reachable)
 	c.Identity.OnTenant(c.Ledger.Furnish)
 
 	if err := c.loadAuthority(ctx); err != nil {
@@ -324,7 +330,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Audit.Know(actions)
 	c.Identity.Know(actions)
 	c.handler = action.NewHandler(actions, action.Options{Authenticator: c.Identity, Gate: gate{c}, Permit: c.permit, Approve: c.Approval.Approve, Auditor: c.Audit,
-		Session: c.Identity.Session, Admit: c.Identity.Admit, Proxies: cfg.Proxies, Metrics: c.metrics(), Now: c.Clock.Now, Limits: cfg.Limits})
+		Session: c.Identity.Session, Admit: c.Identity.Admit, Proxies: cfg.Proxies, Metrics: c.registry, Now: c.Clock.Now, Limits: cfg.Limits})
 	c.Approval.Use(c.handler)
 	return nil
 }
@@ -487,6 +493,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.Timer.Run,
 		c.Ledger.Run,
 		c.Backups.Run,
+		clock.NewLoop(c.Clock, "time server", 5*time.Minute, c.checkTime).Run,
 		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
 		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,

@@ -68,6 +68,7 @@ func (h *Host) Health(ctx context.Context, r *pb.HealthRequest) (*pb.HealthRespo
 		out.MemoryMib = guestMemory(info.Totalram * uint64(info.Unit) >> 20)
 	}
 	out.BootTime = bootTime()
+	out.Time = time.Now().UnixMicro()
 	var fs unix.Statfs_t
 	if err := unix.Statfs(h.conf.Dir, &fs); err != nil {
 		out.Problems = append(out.Problems, &pb.Problem{Part: "disk", Message: err.Error()})

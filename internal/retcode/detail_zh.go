@@ -627,6 +627,7 @@ var detailZH = map[string]string{
 	"the file has more than %d bytes":                                                            "文件超过 %d 字节",
 	"the file is no ISO 9660 disc alone":                                                         "文件不是单纯的 ISO 9660 光盘镜像",
 	"the file is no ISO 9660 disc":                                                               "文件不是 ISO 9660 光盘镜像",
+	"time server %s does not answer":                                                             "时间服务器 %s 没有应答",
 	"the file is no licence":                                                                     "该文件不是授权文件",
 	"the file is no qcow2 image":                                                                 "文件不是 qcow2 镜像",
 	"the file is no sound qcow2 image":                                                           "文件不是完好的 qcow2 镜像",

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
@@ -184,6 +185,11 @@ func (s *Service) setConfig(ctx context.Context, c *action.Call, region string, 
 	value, err := o.parse(value)
 	if err != nil {
 		return err
+	}
+	if server, err := netip.ParseAddr(value); err == nil && o.Key == "NTPServer" && s.timeServer != nil {
+		if err := s.timeServer(ctx, server); err != nil {
+			return retcode.InvalidParameter.Errorf("time server %s does not answer", server).Wrap(err)
+		}
 	}
 	return s.Config.set(ctx, region, o, &value, s.Clock.Micros())
 }

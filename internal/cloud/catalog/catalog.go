@@ -4,6 +4,7 @@ package catalog
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type Service struct {
 	scopeSources []func(ctx context.Context, region string, company int64) ([]Scope, error)
 	checkTenant  func(ctx context.Context, company int64) error
 	nodes        func(ctx context.Context) ([]Node, error)
+	timeServer   func(ctx context.Context, server netip.Addr) error
 
 	mu      sync.Mutex
 	regions map[string]bool // known to exist; a region is never removed
@@ -58,6 +60,11 @@ func New(d Deps) *Service {
 // OnCapacity sets where the figures of a region come from (fleet).
 func (s *Service) OnCapacity(f func(ctx context.Context, region string) (Capacity, error)) {
 	s.capacity = f
+}
+
+// OnTimeServer sets what tells whether a time server answers.
+func (s *Service) OnTimeServer(f func(ctx context.Context, server netip.Addr) error) {
+	s.timeServer = f
 }
 
 // Actions of the catalogue.

@@ -264,7 +264,7 @@ func (c *Config) Mail(ctx context.Context) (Mail, error) {
 	return m, nil
 }
 
-// NTPServer of the hosts; invalid: none.
+// NTPServer that clocks are held against; invalid: none.
 func (c *Config) NTPServer(ctx context.Context) netip.Addr {
 	a, _ := netip.ParseAddr(c.value(ctx, "", "NTPServer"))
 	return a

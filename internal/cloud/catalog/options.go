@@ -94,7 +94,7 @@ var options = []option{
 	{Key: "MailSubjectPrefix", Group: groupSystem, Type: text, Default: "[Lingyun]", Max: 60, Check: checkLine,
 		EN: "Begins the subject of every mail.", ZH: "邮件主题前缀"},
 	{Key: "NTPServer", Group: groupSystem, Type: addresses, Max: 1,
-		EN: "Time server of the hosts.", ZH: "物理机的时间服务器"},
+		EN: "Time server that the clocks of the controller and the hosts are held against; it must answer.", ZH: "用于核对平台与物理机时钟的时间服务器，须可达"},
 	{Key: "DatabaseBackup", Group: groupSystem, Type: choice, Default: "Hourly", Choices: []string{"Off", "Hourly", "Daily", "Weekly", "Monthly"},
 		EN: "How often the platform's database is backed up.", ZH: "平台数据库备份周期"},
 	{Key: "DatabaseBackupRetention", Group: groupSystem, Type: number, Default: "10", Min: 1, Max: 99999, Unit: "day",

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
+	"github.com/lingyun-cloud/lingyun/internal/ntp"
 )
 
 // When a host counts as alive.
@@ -96,8 +97,12 @@ func (s *Service) ask(ctx context.Context, m *member) *pb.HealthResponse {
 		err := errors.New("no link")
 		if m.link != nil {
 			call, cancel := context.WithTimeout(ctx, probeTimeout)
+			asked := time.Now()
 			facts, err = m.link.Health(call, &pb.HealthRequest{Epoch: s.Epoch()})
 			cancel()
+			if err == nil {
+				facts.Problems = append(facts.Problems, wrongClock(asked, time.Now(), facts.Time)...)
+			}
 		}
 		if err == nil && facts.HostId != m.id {
 			err = errors.New("another host answers at its address: " + facts.HostId)
@@ -128,6 +133,24 @@ func (s *Service) ask(ctx context.Context, m *member) *pb.HealthResponse {
 		case <-time.After(retryGap):
 		}
 	}
+}
+
+// wrongClock compares a host's clock, as it said between two moments of ours, with our own. A simulated host has none.
+func wrongClock(asked, answered time.Time, said int64) []*pb.Problem {
+	if said == 0 {
+		return nil
+	}
+	theirs, text := time.UnixMicro(said), ""
+	switch {
+	case theirs.Before(asked):
+		text = ntp.Wrong(asked.Sub(theirs), "the controller's")
+	case theirs.After(answered):
+		text = ntp.Wrong(answered.Sub(theirs), "the controller's")
+	}
+	if text == "" {
+		return nil
+	}
+	return []*pb.Problem{{Part: "time", Message: text}}
 }
 
 // settle compares what was found with the rows, writes the differences and tells the hooks.

@@ -400,6 +400,28 @@ func TestJoin(t *testing.T) {
 	})
 }
 
+// TestWrongClocks reports hosts whose clock differs by more than the call itself can explain.
+func TestWrongClocks(t *testing.T) {
+	asked := time.Unix(1_800_000_000, 0)
+	answered := asked.Add(2 * time.Second)
+	for said, want := range map[time.Time]string{
+		asked: "", answered: "", asked.Add(-time.Second): "", answered.Add(time.Second): "",
+		asked.Add(-3 * time.Second):   "the clock is 3s behind the controller's",
+		answered.Add(2 * time.Minute): "the clock is 2m0s ahead of the controller's",
+	} {
+		got := ""
+		for _, p := range wrongClock(asked, answered, said.UnixMicro()) {
+			got += p.Message
+		}
+		if got != want {
+			t.Errorf("at %v after the question: %q, want %q", said.Sub(asked), got, want)
+		}
+	}
+	if wrongClock(asked, answered, 0) != nil {
+		t.Error("a host without a clock has a wrong one")
+	}
+}
+
 func TestCertificatesAreRenewed(t *testing.T) {
 	s, stubs := open(t, dbtest.SQLite(t))
 	csr, _, err := pki.NewRequest("new")

@@ -365,6 +365,7 @@ type HealthResponse struct {
 	BootTime      int64                  `protobuf:"varint,15,opt,name=boot_time,json=bootTime,proto3" json:"boot_time,omitempty"`       // unix seconds of the host's boot
 	Problems      []*Problem             `protobuf:"bytes,16,rep,name=problems,proto3" json:"problems,omitempty"`                        // what does not work (libvirt gone, OVN not connected, disk full)
 	Pools         []*PoolStatus          `protobuf:"bytes,110,rep,name=pools,proto3" json:"pools,omitempty"`                             // that it was told of
+	Time          int64                  `protobuf:"varint,17,opt,name=time,proto3" json:"time,omitempty"`                               // the host's clock, unix microseconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +517,13 @@ func (x *HealthResponse) GetPools() []*PoolStatus {
 		return x.Pools
 	}
 	return nil
+}
+
+func (x *HealthResponse) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
 }
 
 type Problem struct {
@@ -3699,7 +3707,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"generation\x12\x1c\n" +
 	"\toperation\x18\x03 \x01(\tR\toperation\"%\n" +
 	"\rHealthRequest\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xb3\x04\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xc7\x04\n" +
 	"\x0eHealthResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x18\n" +
@@ -3722,7 +3730,8 @@ const file_hostlink_proto_rawDesc = "" +
 	"\bnetworks\x18\x0e \x03(\tR\bnetworks\x12\x1b\n" +
 	"\tboot_time\x18\x0f \x01(\x03R\bbootTime\x128\n" +
 	"\bproblems\x18\x10 \x03(\v2\x1c.lingyun.hostlink.v1.ProblemR\bproblems\x125\n" +
-	"\x05pools\x18n \x03(\v2\x1f.lingyun.hostlink.v1.PoolStatusR\x05pools\"7\n" +
+	"\x05pools\x18n \x03(\v2\x1f.lingyun.hostlink.v1.PoolStatusR\x05pools\x12\x12\n" +
+	"\x04time\x18\x11 \x01(\x03R\x04time\"7\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04part\x18\x01 \x01(\tR\x04part\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"\r\n" +
