@@ -27,8 +27,8 @@ const (
 	maxNICs      = 16
 	// rootPorts are the PCIe slots a guest is born with: what it has and what is plugged in later.
 	rootPorts = 20
-	// seedTarget is the seed's disk; its slot is the last one, so that plugged disks come before it.
-	seedTarget = "vdz"
+	// seedTarget is the seed's drive, beside those of cdromSlots.
+	seedTarget = "sdc"
 	// tbCacheMiB bounds TCG's translation cache: 35 MiB less a guest than the default, no measurable loss.
 	tbCacheMiB = 32
 )
@@ -180,7 +180,7 @@ func (h *Host) specDigest(s *pb.DomainSpec, datapath string) (string, error) {
 		return "", err
 	}
 	// A changed way of defining makes every domain be defined anew with its next call.
-	sum := sha256.Sum256(append(b, "|6|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
+	sum := sha256.Sum256(append(b, "|7|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -252,7 +252,8 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 	}
 	d.Disks = append(d.Disks, set.disks...)
 	if set.seed != "" {
-		d.Disks = append(d.Disks, seedDisk(set.seed))
+		d.Controllers = append(d.Controllers, seedController())
+		d.Disks = append(d.Disks, seedDrive(set.seed))
 	}
 	d.Disks = append(d.Disks, set.cdroms...)
 	for _, n := range s.Nics {
@@ -299,16 +300,25 @@ func diskSerial(volume string) string {
 	return volume
 }
 
-func seedDisk(path string) libvirtxml.DomainDisk {
-	bus, slot, function, domain := uint(rootPorts), uint(0), uint(0), uint(0)
+// seedController is one that kernels of clouds know, which often have no driver for the machine's own. Its slot is the
+// last one.
+func seedController() libvirtxml.DomainController {
+	index, bus, zero := uint(0), uint(rootPorts), uint(0)
+	return libvirtxml.DomainController{Type: "scsi", Model: "virtio-scsi", Index: &index,
+		Address: &libvirtxml.DomainAddress{PCI: &libvirtxml.DomainAddressPCI{Domain: &zero, Bus: &bus, Slot: &zero, Function: &zero}}}
+}
+
+// seedDrive holds the seed as a disc, so that it takes no name from the guest's disks.
+func seedDrive(path string) libvirtxml.DomainDisk {
+	zero := uint(0)
 	return libvirtxml.DomainDisk{
-		Device:       "disk",
+		Device:       "cdrom",
 		Driver:       &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
 		Source:       &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}},
 		BackingStore: &libvirtxml.DomainDiskBackingStore{},
-		Target:       &libvirtxml.DomainDiskTarget{Dev: seedTarget, Bus: "virtio"},
+		Target:       &libvirtxml.DomainDiskTarget{Dev: seedTarget, Bus: "scsi"},
 		ReadOnly:     &libvirtxml.DomainDiskReadOnly{},
-		Address:      &libvirtxml.DomainAddress{PCI: &libvirtxml.DomainAddressPCI{Domain: &domain, Bus: &bus, Slot: &slot, Function: &function}},
+		Address:      &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Controller: &zero, Bus: &zero, Target: &zero, Unit: &zero}},
 	}
 }
 
@@ -379,7 +389,13 @@ func keepHardware(x, old *libvirtxml.Domain) {
 		x.Devices.Videos[0].Address = old.Devices.Videos[0].Address
 	}
 	if len(old.Devices.Controllers) >= len(x.Devices.Controllers) {
-		x.Devices.Controllers = old.Devices.Controllers
+		controllers := slices.Clone(old.Devices.Controllers)
+		for _, c := range x.Devices.Controllers {
+			if !slices.ContainsFunc(controllers, func(o libvirtxml.DomainController) bool { return o.Type == c.Type }) {
+				controllers = append(controllers, c)
+			}
+		}
+		x.Devices.Controllers = controllers
 	}
 }
 

@@ -245,7 +245,7 @@ func (h *Host) plugDisks(ctx context.Context, l *libvirt.Libvirt, d *domain, spe
 	}
 	have := map[string]libvirtxml.DomainDisk{}
 	for _, x := range live.Devices.Disks {
-		if x.Device == "disk" && x.Target != nil && x.Target.Dev != seedTarget && x.Target.Bus == "virtio" {
+		if x.Device == "disk" && x.Target != nil && x.Target.Bus == "virtio" {
 			have[sourceOf(x)] = x
 		}
 	}
@@ -325,7 +325,7 @@ func (h *Host) openVolumes(x *libvirtxml.Domain) []string {
 func (h *Host) volumeOf(d libvirtxml.DomainDisk) []string {
 	name := filepath.Base(sourceOf(d))
 	id := strings.TrimSuffix(strings.TrimSuffix(name, qcow2Suffix), rawSuffix)
-	if d.Device == "disk" && d.Target != nil && d.Target.Dev != seedTarget && validID.MatchString(id) {
+	if d.Device == "disk" && d.Target != nil && validID.MatchString(id) {
 		return []string{id}
 	}
 	return nil

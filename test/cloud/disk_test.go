@@ -92,7 +92,7 @@ func (d *disk) on(t *testing.T, m *machine) string {
 	return strings.TrimSpace(m.must(t, `for d in /sys/block/vd*; do [ "$(cat $d/serial)" = `+d.id+` ] && echo /dev/${d##*/}; done; :`))
 }
 
-// attach gives the disk to a running guest and answers its device there.
+// attach gives the disk to a running guest and answers its device there, which is the one that the API names.
 func (d *disk) attach(t *testing.T, m *machine) string {
 	t.Helper()
 	d.c.call(t, d.c.demo, "AttachDisk", cli.Params{"DiskID": d.id, "ResourceID": m.id, "ResourceType": "VM"}, nil)
@@ -104,6 +104,11 @@ func (d *disk) attach(t *testing.T, m *machine) string {
 		}
 		return nil
 	})
+	var list struct{ Infos []struct{ Drive string } }
+	d.c.call(t, d.c.demo, "DescribeDisk", cli.Params{"DiskIDs": []string{d.id}}, &list)
+	if drive := list.Infos[0].Drive; drive != "" && device != "/dev/"+drive { // a shared one has one on each machine
+		t.Errorf("%s is %s in %s, and the API says %s", d.id, device, m.id, drive)
+	}
 	return device
 }
 
@@ -190,10 +195,11 @@ func (d *disk) snapshot(t *testing.T, state string) (id string, frozen bool) {
 	return made.SnapshotID, list.Infos[0].Frozen
 }
 
-func (d *disk) rollback(t *testing.T, snapshot string) {
+// rollback makes a disk what it was; the state is that which it had.
+func (d *disk) rollback(t *testing.T, snapshot, state string) {
 	t.Helper()
 	d.c.call(t, d.c.demo, "RollbackSnapshot", cli.Params{"DiskID": d.id, "SnapshotID": snapshot}, nil)
-	d.state(t, "Unbound")
+	d.state(t, state)
 }
 
 // atRest tells whether a disk's volume, read without its key, shows a word.
@@ -353,11 +359,11 @@ func snapshots(t *testing.T, c *cloud, s storage, a, b *machine) {
 	})
 	a.reads(t, device, "four", 0)
 	d.detach(t, a)
-	d.rollback(t, taken[2])
+	d.rollback(t, taken[2], "Unbound")
 	device = d.attach(t, b) // the snapshots go along
 	b.reads(t, device, "three", 0)
 	d.detach(t, b)
-	d.rollback(t, taken[0])
+	d.rollback(t, taken[0], "Unbound")
 	device = d.attach(t, b)
 	b.reads(t, device, "one", 0)
 
@@ -390,7 +396,7 @@ func encrypted(t *testing.T, c *cloud, s storage, a, b *machine, shared bool) {
 		snapshot, _ := d.snapshot(t, "Bound")
 		a.write(t, device, "overwritten", 0)
 		d.detach(t, a)
-		d.rollback(t, snapshot)
+		d.rollback(t, snapshot, "Unbound")
 	} else {
 		d.detach(t, a)
 		d.grow(t, dataGB+1, "Unbound")
@@ -465,6 +471,12 @@ func machineDisks(t *testing.T, c *cloud, s storage, beside *machine) {
 	}
 	m.must(t, "echo later >/state/file && sync")
 	system := c.disk(t, "CreateDiskFromSnapshot", cli.Params{"SrcSnapshotID": snapshot})
+	m.off(t)
+	m.system(t).rollback(t, snapshot, "Bound")
+	m.start(t)
+	if out := m.must(t, "cat /state/file /data/file"); out != mark+"\n"+mark+"\n" {
+		t.Errorf("the machine whose system was rolled back says %q", out)
+	}
 	data := m.disks(t, "Data")[0]
 	m.end(t)
 	data.state(t, "Unbound")
@@ -485,11 +497,16 @@ func machineDisks(t *testing.T, c *cloud, s storage, beside *machine) {
 	second.end(t)
 }
 
-// end puts a guest into the bin.
-func (m *machine) end(t *testing.T) {
+func (m *machine) off(t *testing.T) {
 	t.Helper()
 	m.c.call(t, m.client, "PoweroffVMInstance", cli.Params{"VMID": m.id}, nil)
 	m.state(t, "Stopped")
+}
+
+// end puts a guest into the bin.
+func (m *machine) end(t *testing.T) {
+	t.Helper()
+	m.off(t)
 	m.c.call(t, m.client, "DeleteVMInstance", cli.Params{"VMID": m.id}, nil)
 }
 
