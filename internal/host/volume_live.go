@@ -245,7 +245,8 @@ func (h *Host) plugDisks(ctx context.Context, l *libvirt.Libvirt, d *domain, spe
 	}
 	have := map[string]libvirtxml.DomainDisk{}
 	for _, x := range live.Devices.Disks {
-		if x.Device == "disk" && x.Target != nil && x.Target.Bus == "virtio" {
+		// What is read-only is the seed of a guest that was started when it was no disc yet.
+		if x.Device == "disk" && x.Target != nil && x.Target.Bus == "virtio" && x.ReadOnly == nil {
 			have[sourceOf(x)] = x
 		}
 	}
