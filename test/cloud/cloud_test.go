@@ -415,6 +415,7 @@ func (c *cloud) traces(t *testing.T) []string {
 	}
 	for n := 1; n <= 2; n++ {
 		add(fmt.Sprintf("domain on host%d", n), c.onHost(t, n, "virsh", "--quiet", "list", "--all", "--name"))
+		add(fmt.Sprintf("firmware's variables on host%d", n), c.onHost(t, n, "sh", "-c", "ls /var/lib/libvirt/qemu/nvram 2>/dev/null; true"))
 		for _, dir := range []string{"volumes", "seeds"} {
 			files, err := os.ReadDir(filepath.Join(c.Options.Dir, "trial", fmt.Sprintf("host%d", n), "agent", dir))
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -358,6 +359,12 @@ func consoles(t *testing.T, m *machine) {
 		t.Errorf("a wrong password: %v", err)
 	}
 	conn.Close()
+
+	var shot struct{ ImageData string }
+	c.call(t, c.demo, "GetVMScreenshot", cli.Params{"VMID": m.id}, &shot)
+	if size, err := png.DecodeConfig(base64.NewDecoder(base64.StdEncoding, strings.NewReader(shot.ImageData))); err != nil || size.Width < 320 {
+		t.Errorf("a picture of the screen: %v %v", size, err)
+	}
 
 	// A VNC program connects to a port of the controller.
 	var at struct {

@@ -26,7 +26,7 @@ func networks(t *testing.T, c *cloud, a, b, inner *machine) {
 	t.Run("a VIP moves", func(t *testing.T) { innerVIP(t, a, b, inner) })
 	t.Run("a VIP of the segment moves", func(t *testing.T) { outerVIP(t, a, b) })
 	t.Run("a route leads to a guest", func(t *testing.T) { routed(t, b, inner) })
-	t.Run("security groups", func(t *testing.T) { groups(t, b) })
+	t.Run("security groups", func(t *testing.T) { groups(t, b, inner) })
 }
 
 // egress: who is outside sees the default egress, before and after it was changed.
@@ -250,7 +250,7 @@ func movingVIP(t *testing.T, a, b *machine, device string, p cli.Params, fetch f
 	c.call(t, a.client, "DescribeVIP", cli.Params{"VIPIDs": []string{made.VIPID}}, &list)
 	vip := list.Infos[0].IP
 	carry := func(m *machine) {
-		m.must(t, "ip addr add "+vip+"/32 dev "+device+"; arping -q -c3 -A -I "+device+" "+vip)
+		m.must(t, "ip addr add "+vip+"/32 dev "+device+"; arping -q -c2 -A -I "+device+" "+vip)
 	}
 	drop := func(m *machine) { m.must(t, "ip addr del "+vip+"/32 dev "+device) }
 	answers := func(m *machine) {
@@ -310,8 +310,8 @@ func routed(t *testing.T, hop, client *machine) {
 	hop.must(t, "ip addr del "+far+"/32 dev lo")
 }
 
-// groups: what the rules of a group on the outer side let in, as a probe outside feels it.
-func groups(t *testing.T, m *machine) {
+// groups: what the rules of a group let in, as a probe outside feels it on the outer side, and a neighbour on the inner.
+func groups(t *testing.T, m, neighbour *machine) {
 	c, outside := m.c, m.c.Options.OutsideAddress().String()
 	d, err := c.Defaults(c.ctx, m.client)
 	if err != nil {
@@ -323,8 +323,12 @@ func groups(t *testing.T, m *machine) {
 		return c.Dial(ctx, m.eips[0].ip+":"+port)
 	}
 	feel := func(what string) error { // nil: it gets through
-		if what == "ping" {
+		switch what {
+		case "ping":
 			return c.Command(c.ctx, "outside", "ping", "-c1", "-W1", m.eips[0].ip).Run()
+		case "inner side":
+			_, err := neighbour.fetch(t, m.ip)
+			return err
 		}
 		conn, err := dial(what)
 		if err == nil {
@@ -362,18 +366,19 @@ func groups(t *testing.T, m *machine) {
 		settled()
 		c.call(t, m.client, "CreateSecurityGroupRule", cli.Params{"SGID": group.SGID, "Rules": []string{text}}, nil)
 	}
-	bind := func(sg string) {
+	bind := func(sg, side string) {
 		t.Helper()
-		c.call(t, m.client, "BindSecurityGroup", cli.Params{"ResourceID": m.id, "SGID": sg, "NICType": "WAN"}, nil)
+		c.call(t, m.client, "BindSecurityGroup", cli.Params{"ResourceID": m.id, "SGID": sg, "NICType": side}, nil)
 	}
-	open("80", "22", "ping")
+	open("80", "22", "ping", "inner side")
 	before, err := dial("80")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer before.Close()
-	bind(group.SGID)
+	bind(group.SGID, "WAN")
 	closed("80", "22", "ping")
+	open("inner side")
 	// The connection was let in by a group that the machine has no more.
 	_ = before.SetDeadline(time.Now().Add(2 * time.Second))
 	_, _ = before.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
@@ -403,13 +408,22 @@ func groups(t *testing.T, m *machine) {
 	c.call(t, m.client, "UpdatePortGroup", cli.Params{"PortGroupID": ports.PortGroupID, "Rules": "TCP:1,TCP:20-30"}, nil)
 	closed("22")
 
-	bind(d.OuterGroup)
+	bind(d.OuterGroup, "WAN")
 	open("80", "22", "ping")
 	settled()
-	until(t, c, 20*time.Second, "the group's end", func() error {
-		_, err := m.client.Call(c.ctx, "DeleteSecurityGroup", cli.Params{"SGID": group.SGID}, nil)
-		return err
-	})
+	outer := group.SGID
+	c.call(t, m.client, "CreateSecurityGroup", cli.Params{"Name": "inner", "Rule": []string{"ALL||any|ACCEPT|MEDIUM|0"}}, &group)
+	bind(group.SGID, "LAN")
+	closed("inner side")
+	rule("HTTP||VPC|ACCEPT|MEDIUM|1")
+	open("inner side", "80", "22") // through an EIP it is the outer side
+	bind(d.OuterGroup, "LAN")
+	for _, id := range []string{group.SGID, outer} {
+		until(t, c, 20*time.Second, "the group's end", func() error {
+			_, err := m.client.Call(c.ctx, "DeleteSecurityGroup", cli.Params{"SGID": id}, nil)
+			return err
+		})
+	}
 	until(t, c, 20*time.Second, "the end of its lists", func() error {
 		_, err := m.client.Call(c.ctx, "DeleteIPGroup", cli.Params{"IPGroupID": addresses.IPGroupID}, nil)
 		return err
