@@ -73,7 +73,7 @@ type vmOptions struct {
 	cpu, memory, disk, data, bandwidth                 int
 	segment, ip, password, charge, hostname, userData  string
 	remark                                             string
-	passwordStdin                                      bool
+	passwordStdin, mountData                           bool
 }
 
 func vmCreateCommand() *cobra.Command {
@@ -86,6 +86,7 @@ func vmCreateCommand() *cobra.Command {
 	f.IntVar(&o.memory, "memory", 1024, "memory in MiB")
 	f.IntVar(&o.disk, "disk", 40, "system disk in GB")
 	f.IntVar(&o.data, "data-disk", 0, "data disk in GB, 0 for none")
+	f.BoolVar(&o.mountData, "mount-data", false, "the guest formats the data disk and has it at /data")
 	f.StringVar(&o.vmType, "type", "", "compute set type")
 	f.StringVar(&o.diskType, "disk-type", "", "storage set type")
 	f.StringVar(&o.vpc, "vpc", "", "VPC id or name")
@@ -149,6 +150,9 @@ func createVM(ctx context.Context, s *session, name string, o vmOptions) error {
 	}
 	if o.data > 0 {
 		p["DataDiskSpace"], p["DataDiskSetType"] = o.data, p["BootDiskSetType"]
+	}
+	if o.mountData {
+		p["MountDataDisk"] = true
 	}
 	if o.bandwidth > 0 {
 		p["Bandwidth"], p["OperatorName"] = o.bandwidth, o.segment
