@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -180,10 +179,7 @@ func filter(sel *bun.SelectQuery, c *action.Call, q *describeApplicationRequest)
 		sel = sel.Where("state = 'Pending' AND EXISTS (SELECT 1 FROM application_node AS n WHERE n.application = application.id AND n.state = 'Pending' AND "+handler+")",
 			c.Caller.Account)
 	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel = sel.Where(`lower(name) LIKE ? ESCAPE '\' OR lower(id) LIKE ? ESCAPE '\'`, like, like)
-	}
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	return sel
 }
 

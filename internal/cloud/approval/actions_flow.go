@@ -128,10 +128,7 @@ func (s *Service) describeFlow(ctx context.Context, c *action.Call, q *describeF
 	if len(q.WorkflowIDs) > 0 {
 		sel = sel.Where("id IN (?)", bun.In(q.WorkflowIDs))
 	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel = sel.Where(`lower(name) LIKE ? ESCAPE '\' OR lower(id) LIKE ? ESCAPE '\'`, like, like)
-	}
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	out := &describeFlowResponse{}
 	n, err := sel.Count(ctx)
 	if out.TotalCount = int(n); err != nil || q.Offset >= out.TotalCount {

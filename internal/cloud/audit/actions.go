@@ -91,10 +91,7 @@ func (f *filter) narrow(sel *bun.SelectQuery, c *action.Call) *bun.SelectQuery {
 	case "No":
 		sel.Where("code <> 0")
 	}
-	if f.Keyword != "" {
-		like := database.Like(strings.ToLower(f.Keyword))
-		sel.Where(`(lower(action) LIKE ? ESCAPE '\' OR lower(email) LIKE ? ESCAPE '\' OR lower(resources) LIKE ? ESCAPE '\')`, like, like, like)
-	}
+	sel = database.Matching(sel, f.Keyword, "action", "email", "resources")
 	if f.ResourceID != "" {
 		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+f.ResourceID+`"`))
 	}

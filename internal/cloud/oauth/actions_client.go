@@ -114,10 +114,7 @@ func (s *Service) listClients(ctx context.Context, _ *action.Call, q *listClient
 	if len(q.ClientIDs) > 0 {
 		sel = sel.Where("id IN (?)", bun.In(q.ClientIDs))
 	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel = sel.Where(`(lower(name) LIKE ? ESCAPE '\' OR lower(id) LIKE ? ESCAPE '\')`, like, like)
-	}
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	n, err := sel.OrderExpr("created_at DESC, id DESC").Offset(int64(q.Offset)).Limit(int64(max(1, q.Limit))).ScanAndCount(ctx)
 	out := &listClientsResponse{Infos: []clientInfo{}, TotalCount: int(n)}
 	if err != nil || q.Limit == 0 {

@@ -2,7 +2,6 @@ package resource
 
 import (
 	"context"
-	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -29,10 +28,7 @@ func (f BinFilter) Scan(ctx context.Context, q *bun.SelectQuery) (int, error) {
 	if len(f.Projects) > 0 {
 		q = q.Where("project IN (?)", bun.In(f.Projects))
 	}
-	if f.Keyword != "" {
-		like := database.Like(strings.ToLower(f.Keyword))
-		q = q.Where(`(lower(name) LIKE ? ESCAPE '\' OR lower(id) LIKE ? ESCAPE '\')`, like, like)
-	}
+	q = database.Matching(q, f.Keyword, "name", "id")
 	n, err := q.OrderExpr("deleted_at DESC, id DESC").Limit(int64(f.Limit)).ScanAndCount(ctx)
 	return int(n), err
 }

@@ -173,10 +173,7 @@ func (d *Directory) List(ctx context.Context, idb bun.IDB, s action.Scope, kind 
 	if len(f.IDs) > 0 {
 		q = q.Where("id IN (?)", bun.In(f.IDs))
 	}
-	if f.Keyword != "" {
-		like := database.Like(strings.ToLower(f.Keyword))
-		q = q.Where(`(lower(name) LIKE ? ESCAPE '\' OR lower(id) LIKE ? ESCAPE '\')`, like, like)
-	}
+	q = database.Matching(q, f.Keyword, "name", "id")
 	if !f.Binned && k.Binned != "" {
 		q = q.Where("NOT (" + k.Binned + ")")
 	}

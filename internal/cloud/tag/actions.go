@@ -2,7 +2,6 @@ package tag
 
 import (
 	"context"
-	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -103,10 +102,7 @@ func (s *Service) describe(ctx context.Context, c *action.Call, q *describeReque
 	if len(q.Keys) > 0 {
 		sel = sel.Where("t.key IN (?)", bun.In(q.Keys))
 	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel = sel.Where(`(lower(t.key) LIKE ? ESCAPE '\' OR lower(t.value) LIKE ? ESCAPE '\')`, like, like)
-	}
+	sel = database.Matching(sel, q.Keyword, "t.key", "t.value")
 	n, err := sel.Count(ctx)
 	if out.TotalCount = int(n); err != nil || q.Limit == 0 {
 		return out, err

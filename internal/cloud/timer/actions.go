@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -239,10 +238,7 @@ func (s *Service) describe(ctx context.Context, c *action.Call, q *describeReque
 	if q.ResourceID != "" {
 		sel = sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+q.ResourceID+`"`))
 	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel = sel.Where(`(lower(name) LIKE ? ESCAPE '\' OR lower(id) LIKE ? ESCAPE '\')`, like, like)
-	}
+	sel = database.Matching(sel, q.Keyword, "name", "id")
 	n, err := sel.OrderExpr("created_at DESC, id DESC").Offset(int64(q.Offset)).Limit(int64(max(1, q.Limit))).ScanAndCount(ctx)
 	if out.TotalCount = int(n); err != nil || q.Limit == 0 {
 		return out, err
