@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 
 	"github.com/uptrace/bun"
 
@@ -131,4 +132,40 @@ func (s *Service) forceVIP(ctx context.Context, id, name string, flow *workflow.
 	}
 	s.Engine.Kick(op)
 	return ledger.ErrUnderWay
+}
+
+// expireEIP unbinds an EIP whose paid time is over.
+func (s *Service) expireEIP(ctx context.Context, id string) error {
+	var operation string
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		e, err := eipByID(ctx, tx, action.Scope{}, id)
+		if err != nil || e.State != Bound {
+			if err == nil && e.BindID != "" {
+				err = ledger.ErrUnderWay
+			}
+			return err
+		}
+		if err := s.beginUnbind(ctx, tx, e); err != nil {
+			return err
+		}
+		operation, err = s.unbind.Accept(ctx, tx, e.request("UnBindEIP"), e.change())
+		return err
+	})
+	if busy := new(workflow.BusyError); errors.As(err, &busy) {
+		return ledger.ErrUnderWay
+	}
+	if err != nil || operation == "" {
+		return err
+	}
+	s.Engine.Kick(operation)
+	return ledger.ErrUnderWay
+}
+
+// removeExpiredEIP puts an EIP whose grace is over into the bin; while it is bound it is unbound first.
+func (s *Service) removeExpiredEIP(ctx context.Context, id string) error {
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error { return s.ReleaseEIPTx(ctx, tx, id) })
+	if code := retcode.Of(err); code == retcode.EIPStillBound || code == retcode.InvalidResourceState {
+		return s.expireEIP(ctx, id)
+	}
+	return err
 }

@@ -11,11 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
-// TestAnySequence does things in any order, some of which are refused and some of which the fabric refuses for a
+// TestAnySequence does things in any order, in subnets and on the segment, some of which are refused and some of which the fabric refuses for a
 // while: free addresses stay exact, and what the fabric holds refers to nothing that is not there. (The fabric
 // refuses a VPC that does: fabric.ErrInvalid.)
 func TestAnySequence(t *testing.T) {
@@ -38,7 +39,7 @@ func TestAnySequence(t *testing.T) {
 		}
 		must(t, f.SyncVPC(t.Context(), a))
 		must(t, f.SyncVPC(t.Context(), b))
-		var nics, vips, routes []string
+		var nics, vips, routes, eips []string
 		pick := func(what string, from []string) string {
 			if len(from) == 0 {
 				return "none"
@@ -56,7 +57,11 @@ func TestAnySequence(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"create NIC": func(*rapid.T) {
 				n := pick("subnet", subnets)
-				r, err := f.createNIC(ctx, call("CreateNIC"), &createNICRequest{Name: "nic", NICType: LAN, VPCID: vpcs[n], SubnetID: n})
+				q := &createNICRequest{Name: "nic", NICType: LAN, VPCID: vpcs[n], SubnetID: n}
+				if rapid.Bool().Draw(rt, "outer") {
+					q = &createNICRequest{Name: "nic", NICType: WAN, SegmentID: "Bgp", Bandwidth: 2, ChargeType: "Month", Quantity: 1}
+				}
+				r, err := f.createNIC(ctx, call("CreateNIC"), q)
 				if err == nil {
 					nics = append(nics, r.NICID)
 				}
@@ -76,7 +81,12 @@ func TestAnySequence(t *testing.T) {
 			},
 			"allocate VIP": func(*rapid.T) {
 				n := pick("subnet", subnets)
-				r, err := f.allocateVIP(ctx, call("AllocateVIP"), &allocateVIPRequest{Name: "vip", VIPType: LAN, VPCID: vpcs[n], SubnetID: n, AssociatedResourceType: byVM, AssociatedResourceIDs: []string{vm()}})
+				q := &allocateVIPRequest{Name: "vip", VIPType: LAN, VPCID: vpcs[n], SubnetID: n, AssociatedResourceType: byVM, AssociatedResourceIDs: []string{vm()}}
+				if rapid.Bool().Draw(rt, "outer") {
+					q.VIPType, q.SubnetID, q.SegmentID, q.Bandwidth, q.ChargeType, q.Quantity = WAN, "", "Bgp", 2, "Month", 1
+					q.AssociatedResourceIDs = q.AssociatedResourceIDs[:rapid.IntRange(0, 1).Draw(rt, "carriers")]
+				}
+				r, err := f.allocateVIP(ctx, call("AllocateVIP"), q)
 				if err == nil {
 					vips = append(vips, r.VIPID)
 				}
@@ -92,6 +102,41 @@ func TestAnySequence(t *testing.T) {
 			},
 			"release VIP": func(*rapid.T) {
 				_, err := f.releaseVIP(ctx, call("ReleaseVIP"), &vipRequest{VIPID: pick("VIP", vips)})
+				outcome(err)
+			},
+			"VIP bandwidth": func(*rapid.T) {
+				_, err := f.updateVIPBandwidth(ctx, call("UpdateVIPBandwidth"), &updateVIPBandwidthRequest{VIPID: pick("VIP", vips), Bandwidth: rapid.IntRange(1, 9).Draw(rt, "Mbps")})
+				outcome(err)
+			},
+			"allocate EIP": func(*rapid.T) {
+				mbps := 1
+				r, err := f.allocateEIP(ctx, call("AllocateEIP"), &allocateEIPRequest{Name: "eip", OperatorName: "Bgp", ChargeType: "Month", Quantity: 1, Count: 1, Bandwidth: &mbps})
+				if err == nil {
+					eips = append(eips, r.EIPID)
+				}
+				outcome(err)
+			},
+			"bind EIP": func(*rapid.T) {
+				q := &bindEIPRequest{EIPID: pick("EIP", eips), ResourceType: VM, ResourceID: vm()}
+				if rapid.Bool().Draw(rt, "VIP") {
+					q.ResourceType, q.ResourceID = ofVIP, pick("VIP", vips)
+				}
+				_, err := f.bindEIP(ctx, call("BindEIP"), q)
+				outcome(err)
+			},
+			"unbind EIP": func(*rapid.T) {
+				e, err := eipByID(ctx, f.DB.Reader(), action.Scope{}, pick("EIP", eips))
+				if err == nil && e.BindID != "" {
+					_, err = f.unbindEIP(ctx, call("UnBindEIP"), &bindEIPRequest{EIPID: e.ID, ResourceType: e.BindKind, ResourceID: e.BindID})
+				}
+				outcome(err)
+			},
+			"destroy EIP": func(*rapid.T) {
+				id := pick("EIP", eips)
+				_, err := f.releaseEIP(ctx, call("ReleaseEIP"), &releaseEIPRequest{EIPID: id})
+				if err == nil && rapid.Bool().Draw(rt, "for good") {
+					err = f.DestroyEIP(ctx, call("TerminateResource"), id)
+				}
 				outcome(err)
 			},
 			"route": func(*rapid.T) {
@@ -125,7 +170,9 @@ func TestAnySequence(t *testing.T) {
 				_, err := f.deleteSubnet(ctx, call("DeleteSubnet"), &subnetRequest{SubnetID: pick("subnet", subnets)})
 				outcome(err)
 			},
-			"the fabric is away": func(*rapid.T) { f.memory.Fail("EnsureVPC", 1, errors.New("northbound is away")) },
+			"the fabric is away": func(*rapid.T) {
+				f.memory.Fail(rapid.SampledFrom([]string{"EnsureVPC", "EnsureOuterPort"}).Draw(rt, "what"), 1, errors.New("northbound is away"))
+			},
 			"": func(rt *rapid.T) {
 				until(t, "nothing is under way", func() bool {
 					busy, err := exists(ctx, f.DB.Reader(), "SELECT 1 FROM operation_lock")
@@ -143,6 +190,21 @@ func TestAnySequence(t *testing.T) {
 					if d := cmp.Diff(*want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); d != "" {
 						rt.Fatalf("the fabric was not told: %s", d)
 					}
+				}
+				for _, id := range nics {
+					want, err := f.loadOuter(ctx, id)
+					must(t, err)
+					if got, there := f.memory.OuterPort(id); there != (want != nil) || there && cmp.Diff(*want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()) != "" {
+						rt.Fatalf("the fabric was not told of %s: %v, want %v", id, got, want)
+					}
+				}
+				// Each address is somebody's: what is free is what nobody has.
+				var used, held int
+				must(t, f.DB.Reader().NewRaw("SELECT used FROM segment").Scan(ctx, &used))
+				must(t, f.DB.Reader().NewRaw(`SELECT (SELECT COUNT(*) FROM eip WHERE state <> 'Released') + (SELECT COUNT(*) FROM gateway)
+					+ (SELECT COUNT(*) FROM nic WHERE kind = 'WAN' AND ended_at = 0) + (SELECT COUNT(*) FROM vip WHERE kind = 'WAN' AND ended_at = 0)`).Scan(ctx, &held))
+				if used != held {
+					rt.Fatalf("the segment counts %d addresses, %d are held", used, held)
 				}
 			},
 		})

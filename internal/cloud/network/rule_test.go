@@ -88,11 +88,11 @@ func TestRulesThatMeet(t *testing.T) {
 	for text, meets := range map[string]bool{
 		first:                             true,
 		"TCP|80-90|10.0.0.0/8|DROP|LOW|1": true, // the contrary
-		"TCP|81,80,82-90|172.16.9.9/8|ACCEPT|LOW|1": true, // the same, spelled otherwise
-		"TCP|80-90|10.0.0.0/8|ACCEPT|HIGH|0":        false,
-		"UDP|80-90|10.0.0.0/8|ACCEPT|HIGH|1":        false,
-		"TCP|80-91|10.0.0.0/8|ACCEPT|HIGH|1":        false,
-		"TCP|80-90|10.0.0.0/9|ACCEPT|HIGH|1":        false,
+		"TCP|81,80,82-90|10.9.9.9/8|ACCEPT|LOW|1": true, // the same, spelled otherwise
+		"TCP|80-90|10.0.0.0/8|ACCEPT|HIGH|0":      false,
+		"UDP|80-90|10.0.0.0/8|ACCEPT|HIGH|1":      false,
+		"TCP|80-91|10.0.0.0/8|ACCEPT|HIGH|1":      false,
+		"TCP|80-90|10.0.0.0/9|ACCEPT|HIGH|1":      false,
 	} {
 		_, err := parseRules([]string{first, text})
 		if (retcode.Of(err) == retcode.SGRuleDuplicated) != meets {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -326,4 +327,26 @@ func anyOf[T any](q *bun.SelectQuery, column string, values []T) *bun.SelectQuer
 		return q
 	}
 	return q.Where("? IN (?)", bun.Ident(column), bun.In(values))
+}
+
+// tombstoneAge is how long what was destroyed still answers so.
+const tombstoneAge = 180 * 24 * time.Hour
+
+// forget deletes old tombstones.
+func (s *Service) forget(ctx context.Context) error {
+	before := s.Clock.Now().Add(-tombstoneAge).UnixMicro()
+	for _, table := range []string{"eip", "security_group", "subnet", "vpc", "nic", "vip"} {
+		if old, err := exists(ctx, s.DB.Reader(), "SELECT 1 FROM ? WHERE ended_at > 0 AND ended_at < ?", bun.Ident(table), before); err != nil {
+			return err
+		} else if !old {
+			continue
+		}
+		if err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+			_, err := tx.NewRaw("DELETE FROM ? WHERE ended_at > 0 AND ended_at < ?", bun.Ident(table), before).Exec(ctx)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

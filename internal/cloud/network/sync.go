@@ -433,7 +433,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 			failed = append(failed, s.Fabric.RemoveSegment(ctx, id))
 		}
 	}
-	return errors.Join(append(failed, s.forget(ctx), s.forgetVPCs(ctx), s.forgetNICs(ctx))...)
+	return errors.Join(append(failed, s.forget(ctx))...)
 }
 
 // syncAll syncs VPCs, a few at a time; one that fails does not hold up the others.

@@ -234,24 +234,3 @@ func (s *Service) endSubnet(ctx context.Context, tx bun.Tx, id string, cause err
 	}
 	return s.Catalog.Release(ctx, tx, n.Company, n.Region, catalog.Amounts{catalog.Subnet: 1})
 }
-
-// forgetVPCs deletes old tombstones of VPCs and subnets.
-func (s *Service) forgetVPCs(ctx context.Context) error {
-	before := s.Clock.Now().Add(-tombstoneAge).UnixMicro()
-	for _, model := range []any{(*Subnet)(nil), (*VPC)(nil)} {
-		old, err := s.DB.Reader().NewSelect().Model(model).Where("ended_at > 0 AND ended_at < ?", before).Exists(ctx)
-		if err != nil {
-			return err
-		}
-		if !old {
-			continue
-		}
-		if err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-			_, err := tx.NewDelete().Model(model).Where("ended_at > 0 AND ended_at < ?", before).Exec(ctx)
-			return err
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
