@@ -65,13 +65,13 @@ func (s *Service) act(ctx context.Context, c *action.Call, id, verb, to string, 
 // accept is the part of act inside the transaction. c is nil for what the cloud does by itself.
 func (s *Service) accept(ctx context.Context, tx bun.Tx, c *action.Call, v *VM, verb, to string, w *workflow.Workflow[job],
 	change func(ctx context.Context, tx bun.Tx, v *VM, j *job) ([]string, error)) (op string, err error) {
-	if err := check(v, verb); err != nil {
-		return "", err
-	}
 	if c != nil && verb != Delete && verb != Terminate {
 		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
 			return "", err
 		}
+	}
+	if err := check(v, verb); err != nil {
+		return "", err
 	}
 	if h, _ := s.Fleet.HostInfo(v.HostID); h.State == fleet.Down && verb != Delete && verb != Terminate {
 		return "", retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID)

@@ -73,10 +73,10 @@ func (s *Service) usable(ctx context.Context, c *action.Call, id string) (*VM, e
 	if err != nil {
 		return nil, err
 	}
-	if err := check(v, Use); err != nil {
+	if err := s.Ledger.Check(ctx, s.DB.Reader(), v.ID); err != nil {
 		return nil, err
 	}
-	if err := s.Ledger.Check(ctx, s.DB.Reader(), v.ID); err != nil {
+	if err := check(v, Use); err != nil {
 		return nil, err
 	}
 	return v, nil

@@ -158,10 +158,10 @@ func (s *Service) changeDiscs(ctx context.Context, c *action.Call, id string, j 
 		if err != nil {
 			return err
 		}
-		if err := check(v, Change); err != nil {
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
 			return err
 		}
-		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
+		if err := check(v, Change); err != nil {
 			return err
 		}
 		j := j // the transaction may run twice

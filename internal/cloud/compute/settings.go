@@ -42,10 +42,10 @@ func (s *Service) change(ctx context.Context, c *action.Call, id, verb string, f
 		if err != nil {
 			return err
 		}
-		if err := check(v, verb); err != nil {
+		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
 			return err
 		}
-		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
+		if err := check(v, verb); err != nil {
 			return err
 		}
 		columns, err := f(ctx, tx, v)

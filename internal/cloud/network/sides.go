@@ -50,7 +50,7 @@ func (s *Service) registerSides() {
 		if err != nil {
 			return "", err
 		}
-		return port.PortID, nil
+		return port.PortID, s.Ledger.Check(ctx, tx, id)
 	})
 	s.RegisterHolder("nic-", func(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (string, error) {
 		port := new(Port)

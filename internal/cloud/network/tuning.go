@@ -222,10 +222,10 @@ func (s *Service) updateDefaultGW(ctx context.Context, c *action.Call, q *update
 		if err != nil {
 			return err
 		}
-		if err := e.check(verbEgress); err != nil {
+		if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
 			return err
 		}
-		if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
+		if err := e.check(verbEgress); err != nil {
 			return err
 		}
 		if e.BindID != q.VMID {

@@ -256,7 +256,7 @@ func (d *Directory) Move(ctx context.Context, tx bun.Tx, s action.Scope, id, pro
 	if err != nil {
 		return err
 	}
-	if err := d.editable(ctx, tx, id); err != nil {
+	if err := d.Editable(ctx, tx, id); err != nil {
 		return err
 	}
 	for _, p := range append([]Part{{Table: k.Table, Column: "id"}}, k.Parts...) {
@@ -271,7 +271,8 @@ func (d *Directory) Move(ctx context.Context, tx bun.Tx, s action.Scope, id, pro
 	return d.note(ctx, tx, id, item.Name, project)
 }
 
-func (d *Directory) editable(ctx context.Context, tx bun.Tx, id string) error {
+// Editable refuses a resource whose paid time is over (206).
+func (d *Directory) Editable(ctx context.Context, tx bun.Tx, id string) error {
 	if d.Charges == nil {
 		return nil
 	}
@@ -296,7 +297,7 @@ func (d *Directory) Rename(ctx context.Context, tx bun.Tx, s action.Scope, id, n
 	if err != nil {
 		return err
 	}
-	if err := d.editable(ctx, tx, id); err != nil {
+	if err := d.Editable(ctx, tx, id); err != nil {
 		return err
 	}
 	check := k.CheckName

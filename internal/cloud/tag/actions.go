@@ -214,6 +214,9 @@ func (s *Service) change(ctx context.Context, c *action.Call, kind string, ids, 
 			if err != nil {
 				return err
 			}
+			if err := s.Directory.Editable(ctx, tx, id); err != nil {
+				return err
+			}
 			if item.Frozen {
 				return retcode.InvalidResourceState.Errorf("the tags of %s cannot change in its state", id)
 			}
