@@ -21,7 +21,7 @@ RACE := ./internal/workflow/... ./internal/database/... ./internal/action/...
 ENGINES := ./internal/guest/... ./internal/trial/... ./internal/fabric/... ./internal/host/...
 CLOUD := ./test/cloud/...
 
-.PHONY: all build packages up down test test-long bench generate lint clean
+.PHONY: all build packages up down test test-ceph test-long bench generate lint clean
 
 all: build
 
@@ -52,6 +52,11 @@ test: packages lint
 	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -p 1 -timeout 20m $(ENGINES)
 	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -timeout 20m $(CLOUD)
 	$(GO) run ./internal/retcode/proof/report -dir $(PROOF) -w
+
+# test-ceph proves disks in a pool on a Ceph cluster of its own: half a GB of packages, so no part of `make test`.
+test-ceph: build
+	$(SUDO) bin/lingyun install $(TEST_PACKAGES) ceph-mon ceph-mgr ceph-osd ceph-common qemu-block-extra
+	$(GO) test -count=1 -v -timeout 20m -run 'TestCeph$$' ./internal/host
 
 # test-long is what a night is for: many kills, and fuzzing.
 test-long: packages

@@ -61,13 +61,7 @@ func TestGuestInside(t *testing.T) {
 	put(digest, image)
 
 	const vmID, diskID = "vm-guest000000000", "disk-guest000000000"
-	hash := func(password string) string {
-		out, err := sha512_crypt.New().Generate([]byte(password), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
+	hash := func(password string) string { t.Helper(); return crypt(t, password) }
 	spec := &pb.DomainSpec{
 		Id: vmID, Uuid: "0d6f4a52-8c1e-4b57-9a34-6f1d2e3c4b5b", Cpus: 1, MemoryMib: 256, MaxCpus: 4, MaxMemoryMib: 1024,
 		Disks: []*pb.DomainDisk{{VolumeId: diskID, Target: "vda", BootOrder: 1}},
@@ -362,6 +356,15 @@ func TestGuestInside(t *testing.T) {
 			t.Errorf("the copy says %q", out)
 		}
 	})
+}
+
+func crypt(t *testing.T, password string) string {
+	t.Helper()
+	out, err := sha512_crypt.New().Generate([]byte(password), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // serial is a conversation on a guest's serial console.

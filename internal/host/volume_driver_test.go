@@ -25,6 +25,10 @@ type pattern struct {
 type drive struct {
 	driver
 	io func(t *testing.T, id string, secret []byte, commands ...string) error
+	// bytes is a volume as it is kept.
+	bytes func(t *testing.T, id string) []byte
+	// noise: what nobody wrote to an encrypted volume reads as anything, and without a key all of it does.
+	noise bool
 }
 
 func (d drive) write(t *testing.T, id string, secret []byte, p pattern) {
@@ -55,10 +59,14 @@ func newDirectory(t *testing.T) (drive, *image) {
 			t.Fatal(err)
 		}
 	}
-	im := &image{path: filepath.Join(d.images, strings.Repeat("a", 64)+".qcow2"), format: "qcow2", size: 8 << 20}
+	im := &image{path: filepath.Join(d.images, strings.Repeat("a", 64)+".qcow2"), format: "qcow2", digest: strings.Repeat("a", 64), size: 8 << 20}
 	qemuImg(t, "create", "-q", "-f", "qcow2", im.path, "8M")
 	out := drive{driver: d, io: func(t *testing.T, id string, secret []byte, commands ...string) error {
-		return qemuIO(t, opened(d.path(id), secret), secret, commands...)
+		return qemuIO(t, d.opened(id, secret), secret, commands...)
+	}, bytes: func(t *testing.T, id string) []byte {
+		b, err := os.ReadFile(d.path(id))
+		must(t, err)
+		return b
 	}}
 	if err := qemuIO(t, opened(im.path, nil), nil, "write -P 17 0 8M"); err != nil {
 		t.Fatal(err)
@@ -102,7 +110,10 @@ func testDriver(t *testing.T, d drive, im *image) {
 			id := func(s string) string { return "disk-" + name + s }
 			must(t, d.create(ctx, &pb.VolumeSpec{Id: id("sys"), SizeBytes: 16 << 20, Secret: secret}, im))
 			sys := id("sys")
-			d.reads(t, sys, secret, pattern{0x11, 0, 8}, pattern{0, 8, 8})
+			d.reads(t, sys, secret, pattern{0x11, 0, 8})
+			if secret == nil || !d.noise {
+				d.reads(t, sys, secret, pattern{0, 8, 8})
+			}
 
 			// Four states, three of them kept.
 			d.write(t, sys, secret, pattern{0x22, 1, 1})
@@ -167,6 +178,10 @@ func testDriver(t *testing.T, d drive, im *image) {
 // What is on the disk of the host shows nothing of an encrypted volume, and no file of the agent its passphrase.
 func TestEncryptedAtRest(t *testing.T) {
 	d, im := newDirectory(t)
+	testEncryptedAtRest(t, d, im)
+}
+
+func testEncryptedAtRest(t *testing.T, d drive, im *image) {
 	ctx := t.Context()
 	secret, marker := []byte("only the tenant knows this"), bytes.Repeat([]byte("PLAINTEXT-MARKER"), 1<<16)
 	path := filepath.Join(t.TempDir(), "pattern")
@@ -185,9 +200,7 @@ func TestEncryptedAtRest(t *testing.T) {
 			if v, err := d.look(ctx, spec.Id); err != nil || v.size != 16<<20 || v.raw != spec.Raw || v.encrypted != (spec.Secret != nil) {
 				t.Errorf("%+v %v", v, err)
 			}
-			file := d.driver.(*directory).path(spec.Id)
-			b, err := os.ReadFile(file)
-			must(t, err)
+			b := d.bytes(t, spec.Id)
 			if shows := bytes.Contains(b, []byte("PLAINTEXT-MARKER")); shows != (spec.Secret == nil) {
 				t.Errorf("the text is readable in the file: %v", shows)
 			}
@@ -200,7 +213,7 @@ func TestEncryptedAtRest(t *testing.T) {
 			if err := d.io(t, spec.Id, []byte("a wrong passphrase"), "read 0 1M"); err == nil {
 				t.Error("another passphrase opens it")
 			}
-			if err := d.io(t, spec.Id, nil, "read 0 1M"); err == nil && !spec.Raw { // a raw file reads as its cipher text
+			if err := d.io(t, spec.Id, nil, "read 0 1M"); err == nil && !spec.Raw && !d.noise { // a raw file reads as its cipher text
 				t.Error("no passphrase opens it")
 			}
 			must(t, d.grow(ctx, spec.Id, 24<<20, secret))

@@ -335,26 +335,56 @@ func (r *rbd) opened(id string, secret []byte) []string {
 
 // duplicate copies the whole, so that source and copy go their own ways.
 func (r *rbd) duplicate(ctx context.Context, spec *pb.VolumeSpec) error {
-	source, part := r.at(spec.SourceVolume), r.part(spec.Id)
-	if spec.SourceSnapshot != "" {
-		have, err := r.snapshots(ctx, spec.SourceVolume)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(have, spec.SourceSnapshot) {
-			return fmt.Errorf("%w: snapshot %s of volume %s", hostlink.ErrNotFound, spec.SourceSnapshot, spec.SourceVolume)
-		}
-		source = r.at(spec.SourceVolume, spec.SourceSnapshot)
-	} else if err := r.unwatched(ctx, spec.SourceVolume); err != nil {
-		return err
-	}
+	part := r.part(spec.Id)
 	if err := r.drop(ctx, part); err != nil {
 		return err
 	}
-	if _, err := r.work(ctx, "cp", "--no-progress", source, r.at(part)); err != nil {
+	copied := r.copySnapshot
+	if spec.SourceSnapshot == "" {
+		copied = r.copyWhole
+	}
+	if err := copied(ctx, spec, part); err != nil {
 		return err
 	}
 	return r.place(ctx, part, spec.Id)
+}
+
+func (r *rbd) copyWhole(ctx context.Context, spec *pb.VolumeSpec, part string) error {
+	if err := r.unwatched(ctx, spec.SourceVolume); err != nil {
+		return err
+	}
+	args := []string{"cp", "--no-progress", r.at(spec.SourceVolume), r.at(part)}
+	if spec.Raw {
+		args = append(args, "--image-shared")
+	}
+	_, err := r.work(ctx, args...)
+	return err
+}
+
+// copySnapshot makes a clone and gives it all of the data: rbd copy leaves out of a clone's snapshot what only the golden
+// image has (seen with Ceph 16.2).
+func (r *rbd) copySnapshot(ctx context.Context, spec *pb.VolumeSpec, part string) error {
+	have, err := r.snapshots(ctx, spec.SourceVolume)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(have, spec.SourceSnapshot) {
+		return fmt.Errorf("%w: snapshot %s of volume %s", hostlink.ErrNotFound, spec.SourceSnapshot, spec.SourceVolume)
+	}
+	source := r.at(spec.SourceVolume, spec.SourceSnapshot)
+	_, _ = r.ask(ctx, "snap", "protect", source) // it may be so already: cloning tells
+	defer r.unprotect(context.WithoutCancel(ctx), spec.SourceVolume, spec.SourceSnapshot)
+	if _, err := r.ask(ctx, "clone", source, r.at(part)); err != nil {
+		return err
+	}
+	_, err = r.work(ctx, "flatten", "--no-progress", r.at(part))
+	return err
+}
+
+// unprotect lets a snapshot go that was, or may have been, copied. One that is being copied for another volume stays
+// protected until that is done.
+func (r *rbd) unprotect(ctx context.Context, image, snapshot string) {
+	_, _ = r.ask(ctx, "snap", "unprotect", r.at(image, snapshot)) // what goes wrong shows when the snapshot is removed
 }
 
 func (r *rbd) grow(ctx context.Context, id string, bytes uint64, _ []byte) error {
@@ -381,6 +411,10 @@ func (r *rbd) snapshot(ctx context.Context, id, snapshot string, _ []byte) error
 
 func (r *rbd) removeSnapshot(ctx context.Context, id, snapshot string, _ []byte) error {
 	_, err := r.work(ctx, "snap", "rm", "--no-progress", r.at(id, snapshot))
+	if err != nil { // a copy that was cut off leaves it protected
+		r.unprotect(ctx, id, snapshot)
+		_, err = r.work(ctx, "snap", "rm", "--no-progress", r.at(id, snapshot))
+	}
 	return err
 }
 
@@ -418,10 +452,14 @@ func (r *rbd) drop(ctx context.Context, image string) error {
 	if errors.Is(err, hostlink.ErrNotFound) {
 		return nil
 	}
-	if err == nil && !validID.MatchString(image) { // a volume's snapshots are not protected
-		_, _ = r.ask(ctx, "snap", "unprotect", r.at(image, baseSnapshot)) // most have none
-	}
+	var snapshots []string
 	if err == nil {
+		snapshots, err = r.snapshots(ctx, image)
+	}
+	for _, s := range snapshots {
+		r.unprotect(ctx, image, s)
+	}
+	if err == nil && len(snapshots) > 0 {
 		_, err = r.work(ctx, "snap", "purge", "--no-progress", r.at(image))
 	}
 	if err == nil {
