@@ -40,7 +40,7 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 		var leaving []string
 		if on, err := active(l, d.dom); err != nil {
 			return nil, err
-		} else if on {
+		} else if on && spec.Power != pb.Power_POWER_OFF { // a QEMU that hangs can be ended, and asked nothing
 			if err := h.plugCompute(l, d, spec); err != nil {
 				return nil, err
 			}
