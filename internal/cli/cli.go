@@ -34,7 +34,7 @@ func Commands() []*cobra.Command {
 		recycleCommand(), logCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
 		projectCommand(), roleCommand(), grantCommand(), serviceCommand(), applicationCommand(),
 		logoutCommand(), tenantCommand(), accountCommand(), keyCommand(), totpCommand(),
-		tagCommand(), timerCommand(),
+		tagCommand(), timerCommand(), storageCommand(),
 	}
 }
 
