@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +63,30 @@ func TestEveryOptionIsWhole(t *testing.T) {
 		t.Errorf("%d options", len(seen))
 	}
 	c.Admin.Refuse(t, retcode.InvalidParameter, "ListGlobalConfigs", P{"ConfigType": "Nonsense"})
+}
+
+// TestEveryOptionIsFelt: what an option says is asked for outside the catalogue, so that setting it changes something.
+func TestEveryOptionIsFelt(t *testing.T) {
+	var source strings.Builder
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || filepath.Base(path) == "config.go" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		source.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	getters := reflect.TypeFor[*catalog.Config]()
+	for i := range getters.NumMethod() {
+		name := getters.Method(i).Name
+		// On the configuration itself, or a name for it.
+		if found, err := regexp.MatchString(`\b(Config|config|k)\.`+name+`\b`, source.String()); err != nil || !found {
+			t.Errorf("nobody asks for %s", name)
+		}
+	}
 }
 
 func TestConfiguration(t *testing.T) {

@@ -92,6 +92,24 @@ func TestDescribe(t *testing.T) {
 		if n := w.Admin.Must(t, "DescribeVMInstance", p{"CompanyID": w.demo.Company}).Int("TotalCount"); n != 3 {
 			t.Errorf("the administrator sees %d of the tenant", n)
 		}
+
+		// That a machine changes its host, tenants see as InstanceStatusCheck says, administrators always.
+		if _, err := w.DB.Writer().Exec(`UPDATE vm SET state = 'Migrating' WHERE id = '` + ids[1] + `'`); err != nil {
+			t.Fatal(err)
+		}
+		sees := func(by *controllertest.Client, want string) {
+			t.Helper()
+			for _, state := range []string{"Running", "Migrating"} {
+				found := by.Must(t, "DescribeVMInstance", p{"VMIDs": []string{ids[1]}, "States": []string{state}}).Infos()
+				if (len(found) == 1) != (state == want) || len(found) == 1 && found[0].String("State") != want {
+					t.Errorf("asked for %s: %v, want it as %s", state, found, want)
+				}
+			}
+		}
+		sees(w.demo, "Running")
+		sees(w.Admin, "Migrating")
+		w.Admin.Must(t, "UpdateRegionConfig", p{"ConfigKey": "InstanceStatusCheck", "ConfigValue": "true"})
+		sees(w.demo, "Migrating")
 	})
 }
 

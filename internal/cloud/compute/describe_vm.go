@@ -172,7 +172,31 @@ type vmISOInfo struct {
 }
 
 // vmStates are all that a client may filter by, also those of actions that come later.
-var vmStates = append([]string{"Migrating", "ChangeSGing"}, states...)
+var vmStates = append([]string{migrating, "ChangeSGing"}, states...)
+
+// migrating is a machine that runs while it changes its host.
+const migrating = "Migrating"
+
+// veiled tells whether the caller sees machines that change their hosts as ones that run.
+func (s *Service) veiled(ctx context.Context, c *action.Call) bool {
+	return !c.Caller.Admin && !s.Catalog.Config.InstanceStatusCheck(ctx, c.Region)
+}
+
+// veil turns the states that a caller asks for into those that rows have.
+func veil(asked []string) []string {
+	var all []string
+	for _, st := range asked {
+		switch st {
+		case Running:
+			all = append(all, Running, migrating)
+		case migrating:
+			all = append(all, "-") // no machine is seen so
+		default:
+			all = append(all, st)
+		}
+	}
+	return all
+}
 
 // sortColumns are what DescribeVMInstance sorts by; each has an index.
 var sortColumns = map[string]string{"": "created_at", "CreateTime": "created_at", "Name": "name", "ExpireTime": "expire_at"}
@@ -202,6 +226,9 @@ func (s *Service) describeVM(ctx context.Context, c *action.Call, q *describeVMR
 	}
 	if q.HostID != "" && !c.Caller.Admin {
 		return nil, retcode.AdminOnly.Errorf("HostID is for administrators")
+	}
+	if s.veiled(ctx, c) {
+		q.States = veil(q.States)
 	}
 	out := &describeVMResponse{Infos: []vmInfo{}}
 	if q.IGID != "" {
@@ -329,8 +356,12 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vm
 		return nil, err
 	}
 	out := make([]vmInfo, 0, len(rows))
+	veiled := s.veiled(ctx, c)
 	for i := range rows {
 		v := &rows[i]
+		if veiled && v.State == migrating {
+			v.State = Running
+		}
 		info := vmInfo{
 			Region: v.Region, RegionAlias: v.Region, CompanyID: v.Company, Email: emails[v.Company], ProjectID: v.Project, ProjectName: projects[v.Project],
 			VMID: v.ID, Name: v.Name, Remark: v.Remark, State: v.State, Reason: v.Why(c.Language), VMType: v.VMType,
