@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"maps"
 	"slices"
 
@@ -82,7 +84,9 @@ func (s *Service) takeShared(ctx context.Context, tx bun.Tx, gb map[string]int) 
 			continue
 		}
 		var row storageSet
-		if err := tx.NewSelect().Model(&row).Where("id = ?", id).Scan(ctx); err != nil {
+		if err := tx.NewSelect().Model(&row).Where("id = ?", id).Scan(ctx); errors.Is(err, sql.ErrNoRows) {
+			return retcode.NoIdleStorageSet.Errorf("no usable host reaches storage %s", id) // it was deleted just now
+		} else if err != nil {
 			return err
 		}
 		return retcode.StorageSetInsufficient.Errorf("%s has %d GB free", row.Type, max(0, row.TotalGB-row.UsedGB))

@@ -213,7 +213,7 @@ func (s *Service) updateStorageSet(ctx context.Context, c *action.Call, q *updat
 		if err != nil {
 			return err
 		}
-		asked := q.CephConfig
+		asked, moves := q.CephConfig, false
 		if len(asked.Monitors) > 0 || asked.Pool+asked.User+asked.Key+asked.ClusterID != "" {
 			if row.Driver != Ceph {
 				return retcode.InvalidParameter.Errorf("CephConfig: %s is no Ceph set", row.ID)
@@ -227,7 +227,7 @@ func (s *Service) updateStorageSet(ctx context.Context, c *action.Call, q *updat
 			if err := conf.check(); err != nil {
 				return err
 			}
-			if conf.Pool != pool && row.UsedGB > 0 {
+			if moves = conf.Pool != pool; moves && row.UsedGB > 0 {
 				return retcode.InvalidParameter.Errorf("CephConfig.Pool: %s has disks in %s", row.ID, pool)
 			}
 			if row.Ceph, err = s.seal(row.ID, conf); err != nil {
@@ -239,8 +239,12 @@ func (s *Service) updateStorageSet(ctx context.Context, c *action.Call, q *updat
 		}
 		row.UpdatedAt = s.Clock.Micros()
 		// Disks take their room meanwhile, which is not ours to write; whoever has changed the row wins.
-		r, err := tx.NewUpdate().Model(row).Column("ceph", "media", "updated_at").Set("generation = generation + 1").
-			Where("id = ? AND generation = ?", row.ID, row.Generation).Exec(ctx)
+		write := tx.NewUpdate().Model(row).Column("ceph", "media", "updated_at").Set("generation = generation + 1").
+			Where("id = ? AND generation = ?", row.ID, row.Generation)
+		if moves {
+			write = write.Where("used_gb = 0")
+		}
+		r, err := write.Exec(ctx)
 		if err != nil {
 			return err
 		}
