@@ -155,9 +155,20 @@ func (h *Host) teachSecret(l *libvirt.Libvirt, volume string, secret []byte) err
 	return virtError(l.SecretSetValue(s, secret, 0))
 }
 
-// teachSecrets tells libvirt the passphrases of a domain: it forgets them when it restarts.
+// teachSecrets tells libvirt the passphrases of a domain and the keys of its pools: it forgets them when it restarts.
 func (h *Host) teachSecrets(l *libvirt.Libvirt, spec *pb.DomainSpec) error {
+	pools := map[string]bool{}
 	for _, d := range spec.Disks {
+		if d.Pool != "" && !pools[d.Pool] {
+			pools[d.Pool] = true
+			p, err := h.poolOf(d.Pool)
+			if err != nil {
+				return err
+			}
+			if err := h.teachPool(l, p); err != nil {
+				return err
+			}
+		}
 		if len(d.Secret) > 0 {
 			if err := h.teachSecret(l, d.VolumeId, d.Secret); err != nil {
 				return err
@@ -186,15 +197,6 @@ func (h *Host) domainDisks(ctx context.Context, l *libvirt.Libvirt, spec *pb.Dom
 	}
 	var out []libvirtxml.DomainDisk
 	for _, d := range spec.Disks {
-		if d.Pool != "" {
-			p, err := h.poolOf(d.Pool)
-			if err == nil {
-				err = h.teachPool(l, p)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
 		store, err := h.store(d.Pool)
 		if err != nil {
 			return nil, err
