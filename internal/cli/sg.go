@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // settleGroup waits until a group's rules are in force and shows them.
@@ -89,6 +92,7 @@ func sgSideCommand(use, short, action string) *cobra.Command {
 	return cmd
 }
 
+// sgDeleteCommand deletes. A group that is still being taken off something is asked for again: no state shows that.
 func sgDeleteCommand() *cobra.Command {
 	return groups.on(command("delete SG...", "Delete those that nothing has", cobra.MinimumNArgs(1), func(ctx context.Context, s *session, args []string) error {
 		return each(args, func(ref string) error {
@@ -96,8 +100,20 @@ func sgDeleteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = s.Call(ctx, "DeleteSecurityGroup", Params{"SGID": o.text("SGID")}, nil)
-			return err
+			remove := func(ctx context.Context) (busy bool, err error) {
+				_, err = s.Call(ctx, "DeleteSecurityGroup", Params{"SGID": o.text("SGID")}, nil)
+				refused := new(Error)
+				return errors.As(err, &refused) && refused.Code == int(retcode.InvalidSGState), err
+			}
+			if busy, err := remove(ctx); !busy || s.async {
+				return err
+			}
+			return s.wait(ctx, ref, func(ctx context.Context) (string, bool, error) {
+				if busy, err := remove(ctx); !busy {
+					return "", true, err
+				}
+				return "Updating", false, nil
+			})
 		})
 	}))
 }

@@ -82,7 +82,7 @@ type createDiskRequest struct {
 	Count             int      `default:"1" validate:"min=1,max=10" doc:"how many disks"`
 	Secret            string   `doc:"base64 key of 8 to 256 bytes: makes an encrypted disk, fixed for life"`
 	ShareAble         bool     `doc:"several machines may have it at once"`
-	AutoRenew         bool     `doc:"renew by itself when the period ends"`
+	AutoRenew         bool     `default:"true" doc:"renew by itself when the period ends"`
 	TagKeyValuePairs  []string `doc:"base64(key):base64(value)"`
 	action.Tenant
 }

@@ -86,7 +86,7 @@ type createVMRequest struct {
 	USBDeviceID            string       `doc:"USB device to attach"`
 	USBAttachType          string       `validate:"omitempty,oneof=Passthrough redir" doc:"with USBDeviceID"`
 	HostID                 string       `doc:"administrators only: place on this host"`
-	AutoRenew              *bool        `doc:"overrides the region's setting"`
+	AutoRenew              bool         `default:"true" doc:"renew by itself when the period ends, and so what is bought with it"`
 	TagKeyValuePairs       []string     `doc:"base64(key):base64(value)"`
 	action.Tenant
 }
@@ -370,7 +370,7 @@ func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now in
 			ImageID: p.image.ID, ImageName: p.image.Name, OSType: p.image.OSType, OSName: p.image.OSName, UEFI: p.uefi,
 			CloudInit: p.image.CloudInit, QGA: p.image.QGA, Hotplug: p.image.Hotplug, CPUs: q.CPU, MemoryMiB: q.Memory,
 			VPCID: q.VPCID, SubnetID: q.SubnetID, LoginUser: p.login, DNS: dns, BootDevices: boot, CPUMode: mode,
-			HA: q.HighAvailability, AutoRenew: q.AutoRenew == nil || *q.AutoRenew, ChargeType: q.ChargeType, Quantity: p.quantity,
+			HA: q.HighAvailability, AutoRenew: q.AutoRenew, ChargeType: q.ChargeType, Quantity: p.quantity,
 			CreatedAt: now, UpdatedAt: now, Generation: 1,
 		}
 		switch {

@@ -185,7 +185,7 @@ func (s *Service) plan(ctx context.Context, c *action.Call, q *createVMRequest) 
 		p.wantsEIP = true
 		p.eip = network.EIPRequest{
 			Company: company, Region: c.Region, Name: q.Name, Segment: q.OperatorName, IPVersion: q.IPVersion, IP: q.InternetIP,
-			Bandwidth: 1, ChargeType: q.ChargeType, Quantity: p.quantity, AutoRenew: q.AutoRenew == nil || *q.AutoRenew, QuotaTaken: true,
+			Bandwidth: 1, ChargeType: q.ChargeType, Quantity: p.quantity, AutoRenew: q.AutoRenew, QuotaTaken: true,
 		}
 		if q.Bandwidth != nil {
 			p.eip.Bandwidth = *q.Bandwidth

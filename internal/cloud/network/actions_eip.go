@@ -30,7 +30,7 @@ type allocateEIPRequest struct {
 	IP                string   `doc:"wanted address, with Count 1"`
 	IPVersion         string   `default:"IPv4" validate:"oneof=IPv4 IPv6" doc:"IP version"`
 	Count             int      `default:"1" validate:"min=1,max=10" doc:"how many addresses"`
-	AutoRenew         bool     `doc:"renew by itself when the period ends"`
+	AutoRenew         bool     `default:"true" doc:"renew by itself when the period ends"`
 	TagKeyValuePairs  []string `doc:"base64(key):base64(value)"`
 	action.Tenant
 }

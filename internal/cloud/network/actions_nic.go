@@ -45,7 +45,7 @@ type createNICRequest struct {
 	Bandwidth        int      `doc:"Mbps, of WAN"`
 	IPVersion        string   `validate:"omitempty,oneof=IPv4 IPv6" doc:"IP version"`
 	MAC              string   `doc:"wanted hardware address, unicast"`
-	AutoRenew        bool     `doc:"renew by itself when the period ends"`
+	AutoRenew        bool     `default:"true" doc:"renew by itself when the period ends"`
 	TagKeyValuePairs []string `doc:"base64(key):base64(value)"`
 	action.Tenant
 }

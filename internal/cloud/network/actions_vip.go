@@ -36,7 +36,7 @@ type allocateVIPRequest struct {
 	Bandwidth              int      `doc:"Mbps, as the segment offers, of WAN"`
 	ChargeType             string   `validate:"omitempty,oneof=Dynamic Month Year" doc:"of WAN; Dynamic is hourly"`
 	Quantity               int      `default:"1" doc:"periods; Month 1-11, Year 1-5, of WAN"`
-	AutoRenew              bool     `doc:"renew by itself when the period ends, of WAN"`
+	AutoRenew              bool     `default:"true" doc:"renew by itself when the period ends, of WAN"`
 	AssociatedResourceType string   `default:"VM" validate:"oneof=VM ELASTIC_NIC" doc:"what AssociatedResourceIDs are"`
 	AssociatedResourceIDs  []string `doc:"at most 3 that may carry the address"`
 	ProjectID              string   `doc:"project group id"`
