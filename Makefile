@@ -50,13 +50,14 @@ test: packages lint
 	CGO_ENABLED=1 LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -race $(RACE)
 	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(ENGINES) $(CLOUD))")
 	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -p 1 -timeout 20m $(ENGINES)
-	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -timeout 20m $(CLOUD)
+	LINGYUN_PROOF=$(PROOF) $(GO) test -count=1 -timeout 40m $(CLOUD)
 	$(GO) run ./internal/retcode/proof/report -dir $(PROOF) -w
 
-# test-ceph proves disks in a pool on a Ceph cluster of its own: half a GB of packages, so no part of `make test`.
+# test-ceph proves disks in a pool on Ceph clusters of its own: half a GB of packages, so no part of `make test`.
 test-ceph: build
 	$(SUDO) bin/lingyun install $(TEST_PACKAGES) ceph-mon ceph-mgr ceph-osd ceph-common qemu-block-extra
 	$(GO) test -count=1 -v -timeout 20m -run 'TestCeph$$' ./internal/host
+	$(GO) test -count=1 -v -timeout 20m -run 'TestCephCloud$$' ./test/cloud
 
 # test-long is what a night is for: many kills, and fuzzing.
 test-long: packages

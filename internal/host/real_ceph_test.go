@@ -20,11 +20,7 @@ import (
 // TestCeph proves the pool driver on a Ceph cluster of its own, with cephx, and a guest on it. `make test-ceph` installs
 // what it needs.
 func TestCeph(t *testing.T) {
-	for _, program := range cephtest.Programs() {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed", program)
-		}
-	}
+	cephtest.Need(t)
 	alone(t, "^TestCephInside$", 10*time.Minute)
 }
 
@@ -40,11 +36,11 @@ func TestCephInside(t *testing.T) {
 	e.furnish()
 	defer e.stopAll()
 	e.startAll()
-	cluster := cephtest.Start(t, filepath.Join(dir, "c"))
+	cluster := cephtest.Start(t, filepath.Join(dir, "c"), "127.0.0.1", exec.Command)
 	h := e.agent()
 	defer func() { h.Close() }()
 	ctx := t.Context()
-	spec := &pb.Pool{Id: poolID, Monitors: []string{cephtest.Monitor}, Name: cephtest.Pool, User: cephtest.User, Key: cluster.Key, ClusterId: cluster.ID}
+	spec := &pb.Pool{Id: poolID, Monitors: []string{cluster.Monitor}, Name: cephtest.Pool, User: cephtest.User, Key: cluster.Key, ClusterId: cluster.ID}
 	generation := uint64(0)
 	tell := func(p *pb.Pool) *pb.PoolStatus {
 		t.Helper()

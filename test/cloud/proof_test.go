@@ -229,26 +229,7 @@ func TestCloud(t *testing.T) {
 			c.call(t, m.client, "DeleteVMInstance", cli.Params{"VMID": m.id}, nil)
 		}
 		for _, client := range []*cli.Client{c.demo, c.other} {
-			until(t, c, 2*time.Minute, "an empty bin", func() error {
-				var bin struct {
-					Infos []struct{ ResourceID, ResourceId, ID string }
-				}
-				if _, err := client.Call(c.ctx, "DescribeRecycledResource", cli.Params{"Limit": 100}, &bin); err != nil {
-					return err
-				}
-				for _, r := range bin.Infos {
-					id := r.ResourceID + r.ResourceId + r.ID
-					_, _ = client.Call(c.ctx, "TerminateResource", cli.Params{"ResourceID": id}, nil)
-				}
-				var list struct{ Infos []struct{ VMID string } }
-				if _, err := client.Call(c.ctx, "DescribeVMInstance", cli.Params{}, &list); err != nil {
-					return err
-				}
-				if n := len(bin.Infos) + len(list.Infos); n > 0 {
-					return fmt.Errorf("%d things are there", n)
-				}
-				return nil
-			})
+			c.emptyBin(t, client)
 		}
 		var after []string
 		until(t, c, time.Minute, "traces gone", func() error {
@@ -257,6 +238,31 @@ func TestCloud(t *testing.T) {
 			}
 			return nil
 		})
+	})
+}
+
+// emptyBin ends what a tenant threw away, machines and all.
+func (c *cloud) emptyBin(t *testing.T, client *cli.Client) {
+	t.Helper()
+	until(t, c, 2*time.Minute, "an empty bin", func() error {
+		var bin struct {
+			Infos []struct{ ResourceID, ResourceId, ID string }
+		}
+		if _, err := client.Call(c.ctx, "DescribeRecycledResource", cli.Params{"Limit": 100}, &bin); err != nil {
+			return err
+		}
+		for _, r := range bin.Infos {
+			id := r.ResourceID + r.ResourceId + r.ID
+			_, _ = client.Call(c.ctx, "TerminateResource", cli.Params{"ResourceID": id}, nil)
+		}
+		var list struct{ Infos []struct{ VMID string } }
+		if _, err := client.Call(c.ctx, "DescribeVMInstance", cli.Params{}, &list); err != nil {
+			return err
+		}
+		if n := len(bin.Infos) + len(list.Infos); n > 0 {
+			return fmt.Errorf("%d things are there", n)
+		}
+		return nil
 	})
 }
 
