@@ -245,7 +245,7 @@ func (c *cloud) create(t *testing.T, client *cli.Client, name string, host int, 
 		_, err := c.admin.Call(c.ctx, "CreateVMInstance", p, &answer)
 		m.id = answer.VMID
 		var refusal *cli.Error
-		if err != nil && (!errors.As(err, &refusal) || refusal.Code != 14003 && refusal.Code != 560 && refusal.Code != 15003) {
+		if err != nil && (!errors.As(err, &refusal) || refusal.Code != 14003 && refusal.Code != 14004 && refusal.Code != 560 && refusal.Code != 15003) {
 			t.Fatal(err)
 		}
 		return err
