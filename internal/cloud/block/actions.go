@@ -9,6 +9,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -226,7 +227,7 @@ func (s *Service) run(ctx context.Context, accept func(ctx context.Context, tx b
 			break
 		}
 	}
-	if errors.Is(err, errRepeat) {
+	if errors.Is(err, lifecycle.ErrRepeat) {
 		return nil
 	}
 	if err != nil {

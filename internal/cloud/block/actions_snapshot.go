@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -133,7 +134,7 @@ func (s *Service) rollbackSnapshot(ctx context.Context, c *action.Call, q *rollb
 			return "", retcode.ResourceNotFound.Errorf("%s is no snapshot of %s", n.ID, d.ID)
 		}
 		if d.State == Rollbacking && n.State == SnapshotRolling {
-			return "", errRepeat
+			return "", lifecycle.ErrRepeat
 		}
 		if err := check(d, verbRollback); err != nil {
 			return "", err
@@ -195,7 +196,7 @@ func (s *Service) beginUnsnapshot(ctx context.Context, tx bun.Tx, c *action.Call
 		return "", err
 	}
 	if n.State == SnapshotDeleting {
-		return "", errRepeat
+		return "", lifecycle.ErrRepeat
 	}
 	if n.State != SnapshotFailed {
 		if err := usable(ctx, tx, n); err != nil {
@@ -262,7 +263,7 @@ func (s *Service) createFromSnapshot(ctx context.Context, c *action.Call, q *cre
 	if err != nil {
 		return nil, err
 	}
-	switch judge(source.State, verbSnapshot) {
+	switch life.Judge(source.State, verbSnapshot) {
 	case binned, gone:
 		return nil, check(source, verbSnapshot)
 	}

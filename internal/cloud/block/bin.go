@@ -8,6 +8,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -58,7 +59,7 @@ func (s *Service) DestroyDisk(ctx context.Context, c *action.Call, id string) er
 		op, err = s.beginDestroy(ctx, tx, d)
 		return err
 	})
-	if errors.Is(err, errRepeat) {
+	if errors.Is(err, lifecycle.ErrRepeat) {
 		return nil
 	}
 	if err != nil {

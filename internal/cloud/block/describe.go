@@ -84,7 +84,7 @@ type attachInfo struct {
 
 func (s *Service) describeDisk(ctx context.Context, c *action.Call, q *describeDiskRequest) (*describeDiskResponse, error) {
 	for _, st := range q.Statuses {
-		if !slices.Contains(states, st) {
+		if !slices.Contains(life.States, st) {
 			return nil, retcode.InvalidParameter.Errorf("Statuses: %s is no state of a disk", st)
 		}
 	}

@@ -1,9 +1,7 @@
 package block
 
 import (
-	"fmt"
-	"strings"
-
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -32,9 +30,6 @@ const (
 	Failed       = "Failed"       // its creation failed; it holds nothing
 )
 
-var states = []string{Creating, Unbound, Bounding, Bound, Unbounding, Upgrading, BeingCloned, Snapshoting, Rollbacking,
-	Deleting, Deleted, Releasing, Unterminated, Released, Failed}
-
 // Actions on a disk. Attach and detach are judged twice: with the machine it is attached to (or on its way to or
 // from), and with another one. A disk that machines share is Unbound to every machine that it is not attached to.
 const (
@@ -52,16 +47,10 @@ const (
 	verbTerminate   = "Terminate"
 )
 
-var verbs = []string{verbAttach, verbAttachOther, verbDetach, verbDetachOther, verbUpgrade, verbClone, verbSnapshot, verbRollback, verbLimit,
-	verbDelete, verbRestore, verbTerminate}
-
-// Verdicts besides the status codes.
+// Verdicts.
 const (
-	proceed retcode.Code = -1         // the action goes ahead
-	repeat  retcode.Code = retcode.OK // already so, or under way: answered 0, nothing is done again
-)
-
-const (
+	proceed = lifecycle.Proceed
+	repeat  = lifecycle.Repeat
 	busy    = retcode.DiskStateUnstable
 	wrong   = retcode.InvalidResourceState
 	binned  = retcode.DiskInRecycleBin
@@ -70,75 +59,34 @@ const (
 	outside = retcode.InvalidResourceBizState // not in the bin: nothing to destroy
 )
 
-// verdict says what an action meets in a state. Columns are in the order of verbs.
-var verdict = map[string][12]retcode.Code{
-	//            Attach   another  Detach   another  Upgrade  Clone    Snapshot Rollback Limit    Delete   Restore  Terminate
-	Creating:     {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	Unbound:      {proceed, proceed, wrong, wrong, proceed, proceed, proceed, proceed, proceed, proceed, present, outside},
-	Bounding:     {repeat, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	Bound:        {repeat, wrong, proceed, wrong, proceed, wrong, proceed, proceed, proceed, wrong, present, outside},
-	Unbounding:   {busy, busy, repeat, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	Upgrading:    {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	BeingCloned:  {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	Snapshoting:  {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	Rollbacking:  {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
-	Deleting:     {binned, binned, binned, binned, binned, binned, binned, binned, binned, repeat, wrong, wrong},
-	Deleted:      {binned, binned, binned, binned, binned, binned, binned, binned, binned, binned, proceed, proceed},
-	Releasing:    {binned, binned, binned, binned, binned, binned, binned, binned, binned, binned, wrong, repeat},
-	Unterminated: {binned, binned, binned, binned, binned, binned, binned, binned, binned, binned, wrong, proceed},
-	Released:     {gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone},
-	Failed:       {busy, busy, busy, busy, busy, busy, busy, busy, busy, proceed, gone, gone},
+// life says what an action meets in a state of a disk.
+var life = lifecycle.Table{
+	States: []string{Creating, Unbound, Bounding, Bound, Unbounding, Upgrading, BeingCloned, Snapshoting, Rollbacking,
+		Deleting, Deleted, Releasing, Unterminated, Released, Failed},
+	Verbs: []string{verbAttach, verbAttachOther, verbDetach, verbDetachOther, verbUpgrade, verbClone, verbSnapshot, verbRollback, verbLimit,
+		verbDelete, verbRestore, verbTerminate},
+	Verdicts: map[string][]retcode.Code{
+		//            Attach   another  Detach   another  Upgrade  Clone    Snapshot Rollback Limit    Delete   Restore  Terminate
+		Creating:     {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		Unbound:      {proceed, proceed, wrong, wrong, proceed, proceed, proceed, proceed, proceed, proceed, present, outside},
+		Bounding:     {repeat, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		Bound:        {repeat, wrong, proceed, wrong, proceed, wrong, proceed, proceed, proceed, wrong, present, outside},
+		Unbounding:   {busy, busy, repeat, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		Upgrading:    {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		BeingCloned:  {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		Snapshoting:  {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		Rollbacking:  {busy, busy, busy, busy, busy, busy, busy, busy, busy, busy, present, outside},
+		Deleting:     {binned, binned, binned, binned, binned, binned, binned, binned, binned, repeat, wrong, wrong},
+		Deleted:      {binned, binned, binned, binned, binned, binned, binned, binned, binned, binned, proceed, proceed},
+		Releasing:    {binned, binned, binned, binned, binned, binned, binned, binned, binned, binned, wrong, repeat},
+		Unterminated: {binned, binned, binned, binned, binned, binned, binned, binned, binned, binned, wrong, proceed},
+		Released:     {gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone},
+		Failed:       {busy, busy, busy, busy, busy, busy, busy, busy, busy, proceed, gone, gone},
+	},
 }
 
-// judge looks the verdict up.
-func judge(diskState, verb string) retcode.Code {
-	for i, v := range verbs {
-		if row, ok := verdict[diskState]; ok && v == verb {
-			return row[i]
-		}
-	}
-	return retcode.ServiceError
-}
-
-// errRepeat: already so, or the same action is under way; the call is answered 0.
-var errRepeat = fmt.Errorf("block: the same action is under way")
-
-// check turns the verdict into an error: nil, errRepeat or the state's code.
-func check(d *Disk, verb string) error {
-	switch code := judge(d.State, verb); code {
-	case proceed:
-		return nil
-	case repeat:
-		return errRepeat
-	case gone:
-		return code.Errorf("%s is destroyed", d.ID)
-	case binned:
-		return code.Errorf("%s", d.ID)
-	default:
-		return code.Errorf("%s is %s, which does not allow %s", d.ID, d.State, verb)
-	}
-}
-
-// StatesTable is the table of states and actions in Markdown, for the documentation.
-func StatesTable() string {
-	var b strings.Builder
-	b.WriteString("| State | " + strings.Join(verbs, " | ") + " |\n|---" + strings.Repeat("|---", len(verbs)) + "|\n")
-	for _, s := range states {
-		b.WriteString("| `" + s + "` |")
-		for _, v := range verbs {
-			switch code := judge(s, v); code {
-			case proceed:
-				b.WriteString(" yes |")
-			case repeat:
-				b.WriteString(" 0 |")
-			default:
-				fmt.Fprintf(&b, " %d |", code)
-			}
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
-}
+// check tells whether an action may be done with a disk: nil, lifecycle.ErrRepeat or the state's code.
+func check(d *Disk, verb string) error { return life.Check(d.ID, d.State, verb) }
 
 // States of a snapshot, as clients know them, and two of ours.
 const (

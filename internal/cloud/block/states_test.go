@@ -22,8 +22,8 @@ func TestStatesTable(t *testing.T) {
 	}
 	again := map[string]string{Bounding: verbAttach, Bound: verbAttach, Unbounding: verbDetach, Deleting: verbDelete, Releasing: verbTerminate}
 	inBin := []string{Deleting, Deleted, Releasing, Unterminated}
-	for _, s := range states {
-		for _, v := range verbs {
+	for _, s := range life.States {
+		for _, v := range life.Verbs {
 			want := retcode.DiskStateUnstable
 			switch {
 			case slices.Contains(allowed[s], v):
@@ -43,12 +43,12 @@ func TestStatesTable(t *testing.T) {
 			case s == Unbound, s == Bound: // at rest, and not as the action needs it
 				want = retcode.InvalidResourceState
 			}
-			if got := judge(s, v); got != want {
+			if got := life.Judge(s, v); got != want {
 				t.Errorf("%s in %s: %d, want %d", v, s, got, want)
 			}
 		}
 	}
-	if judge("Unheard", verbAttach) != retcode.ServiceError || judge(Bound, "Fly") != retcode.ServiceError {
+	if life.Judge("Unheard", verbAttach) != retcode.ServiceError || life.Judge(Bound, "Fly") != retcode.ServiceError {
 		t.Error("an unknown state or verb is no fault of the caller")
 	}
 }
@@ -59,8 +59,8 @@ func TestStatesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), StatesTable()) {
-		t.Errorf("docs/disks.md lacks the table:\n%s", StatesTable())
+	if !strings.Contains(string(text), life.Markdown()) {
+		t.Errorf("docs/disks.md lacks the table:\n%s", life.Markdown())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -51,7 +52,7 @@ func (s *Service) act(ctx context.Context, c *action.Call, id, verb, to string, 
 		op, err = s.accept(ctx, tx, c, v, verb, to, w, change)
 		return err
 	})
-	if errors.Is(err, errRepeat) {
+	if errors.Is(err, lifecycle.ErrRepeat) {
 		return nil
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -91,7 +92,7 @@ func (s *Service) DestroyVM(ctx context.Context, c *action.Call, id string) erro
 		}
 		return err
 	})
-	if errors.Is(err, errRepeat) {
+	if errors.Is(err, lifecycle.ErrRepeat) {
 		return nil
 	}
 	if err != nil {

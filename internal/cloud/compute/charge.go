@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -86,7 +87,7 @@ func (s *Service) byItself(ctx context.Context, id, verb, to string, w *workflow
 	case err == nil:
 		s.Engine.Kick(op)
 		return ledger.ErrUnderWay
-	case errors.Is(err, errRepeat) || retcode.Of(err) == retcode.InvalidVMState: // another operation has it
+	case errors.Is(err, lifecycle.ErrRepeat) || retcode.Of(err) == retcode.InvalidVMState: // another operation has it
 		return ledger.ErrUnderWay
 	}
 	return err

@@ -172,7 +172,7 @@ type vmISOInfo struct {
 }
 
 // vmStates are all that a client may filter by, also those of actions that come later.
-var vmStates = append([]string{migrating, "ChangeSGing"}, states...)
+var vmStates = append([]string{migrating, "ChangeSGing"}, life.States...)
 
 // migrating is a machine that runs while it changes its host.
 const migrating = "Migrating"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -39,7 +40,7 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 	if err != nil {
 		return nil, err
 	}
-	if err := check(v, Reinstall); err != nil && err != errRepeat {
+	if err := check(v, Reinstall); err != nil && err != lifecycle.ErrRepeat {
 		return nil, err
 	}
 	image, err := imageByID(ctx, s.DB.Reader(), v.scope(c), q.ImageID)

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -56,7 +57,7 @@ func (s *Service) resizeVM(ctx context.Context, c *action.Call, q *resizeRequest
 	if err != nil {
 		return nil, err
 	}
-	if err := check(v, Resize); err != nil && err != errRepeat {
+	if err := check(v, Resize); err != nil && err != lifecycle.ErrRepeat {
 		return nil, err
 	}
 	if q.GPU > 0 || q.GPUType != "" || q.GPUMdevName != "" || q.MdevName != "" {

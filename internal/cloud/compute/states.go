@@ -1,9 +1,7 @@
 package compute
 
 import (
-	"fmt"
-	"strings"
-
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -28,9 +26,6 @@ const (
 	Failed        = "Failed"        // its creation failed; it holds nothing
 )
 
-var states = []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging,
-	Deleting, Deleted, Terminating, Unterminated, Terminated, Failed}
-
 // Verbs are what the API asks of a virtual machine.
 const (
 	Start     = "Start"
@@ -49,15 +44,10 @@ const (
 	Terminate = "Terminate"
 )
 
-var verbs = []string{Start, Stop, Restart, Poweroff, Delete, Bind, Resize, Reinstall, MakeImage, Use, Change, Rebuild, Rollback, Terminate}
-
-// Verdicts besides the status codes.
+// Verdicts.
 const (
-	proceed retcode.Code = -1         // the action goes ahead
-	repeat  retcode.Code = retcode.OK // the same action is under way: answered 0, nothing is done again
-)
-
-const (
+	proceed = lifecycle.Proceed
+	repeat  = lifecycle.Repeat
 	state   = retcode.InvalidVMState
 	biz     = retcode.InvalidVMBizState
 	gone    = retcode.ResourceTerminated
@@ -68,74 +58,32 @@ const (
 	imaging = retcode.VMMakingImage
 )
 
-// verdict says what an action meets in a state. Columns are in the order of verbs.
-var verdict = map[string][14]retcode.Code{
-	//             Start    Stop     Restart  Poweroff Delete   Bind     Resize   Reinst.  MakeIm.  Use      Change   Rebuild  Rollback Terminate
-	Initializing:  {state, state, state, state, state, state, state, state, state, state, state, state, here, outside},
-	Starting:      {repeat, state, state, proceed, state, state, state, state, state, state, state, state, here, outside},
-	Running:       {state, proceed, proceed, proceed, proceed, proceed, proceed, notOff, notOff, proceed, proceed, notOff, here, outside},
-	Stopping:      {state, repeat, state, proceed, state, state, state, state, state, state, state, state, here, outside},
-	Stopped:       {proceed, state, state, state, proceed, proceed, proceed, proceed, proceed, state, proceed, proceed, here, outside},
-	Restarting:    {state, state, repeat, proceed, state, state, state, state, state, state, state, state, here, outside},
-	Poweroffing:   {state, state, state, repeat, state, state, state, state, state, state, state, state, here, outside},
-	Resizing:      {state, state, state, state, state, state, repeat, state, state, state, state, state, here, outside},
-	WaitReinstall: {state, state, state, state, state, state, state, repeat, state, state, state, state, here, outside},
-	Reinstalling:  {state, state, state, state, state, state, state, repeat, state, state, state, state, here, outside},
-	Imaging:       {imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, here, outside},
-	Deleting:      {biz, biz, biz, biz, repeat, biz, biz, biz, biz, biz, biz, biz, busy, busy},
-	Deleted:       {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, proceed, proceed},
-	Terminating:   {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, busy, repeat},
-	Unterminated:  {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, busy, proceed},
-	Terminated:    {gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone},
-	Failed:        {state, state, state, state, proceed, state, state, state, state, state, state, state, here, outside},
+// life says what an action meets in a state of a machine.
+var life = lifecycle.Table{
+	States: []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging,
+		Deleting, Deleted, Terminating, Unterminated, Terminated, Failed},
+	Verbs: []string{Start, Stop, Restart, Poweroff, Delete, Bind, Resize, Reinstall, MakeImage, Use, Change, Rebuild, Rollback, Terminate},
+	Verdicts: map[string][]retcode.Code{
+		//             Start    Stop     Restart  Poweroff Delete   Bind     Resize   Reinst.  MakeIm.  Use      Change   Rebuild  Rollback Terminate
+		Initializing:  {state, state, state, state, state, state, state, state, state, state, state, state, here, outside},
+		Starting:      {repeat, state, state, proceed, state, state, state, state, state, state, state, state, here, outside},
+		Running:       {state, proceed, proceed, proceed, proceed, proceed, proceed, notOff, notOff, proceed, proceed, notOff, here, outside},
+		Stopping:      {state, repeat, state, proceed, state, state, state, state, state, state, state, state, here, outside},
+		Stopped:       {proceed, state, state, state, proceed, proceed, proceed, proceed, proceed, state, proceed, proceed, here, outside},
+		Restarting:    {state, state, repeat, proceed, state, state, state, state, state, state, state, state, here, outside},
+		Poweroffing:   {state, state, state, repeat, state, state, state, state, state, state, state, state, here, outside},
+		Resizing:      {state, state, state, state, state, state, repeat, state, state, state, state, state, here, outside},
+		WaitReinstall: {state, state, state, state, state, state, state, repeat, state, state, state, state, here, outside},
+		Reinstalling:  {state, state, state, state, state, state, state, repeat, state, state, state, state, here, outside},
+		Imaging:       {imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, here, outside},
+		Deleting:      {biz, biz, biz, biz, repeat, biz, biz, biz, biz, biz, biz, biz, busy, busy},
+		Deleted:       {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, proceed, proceed},
+		Terminating:   {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, busy, repeat},
+		Unterminated:  {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, busy, proceed},
+		Terminated:    {gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone},
+		Failed:        {state, state, state, state, proceed, state, state, state, state, state, state, state, here, outside},
+	},
 }
 
-// judge looks the verdict up.
-func judge(vmState, verb string) retcode.Code {
-	for i, v := range verbs {
-		if v == verb {
-			if row, ok := verdict[vmState]; ok {
-				return row[i]
-			}
-		}
-	}
-	return retcode.ServiceError
-}
-
-// check turns the verdict into an error: nil, errRepeat or the state's code.
-func check(v *VM, verb string) error {
-	switch code := judge(v.State, verb); code {
-	case proceed:
-		return nil
-	case repeat:
-		return errRepeat
-	case gone:
-		return code.Errorf("%s is destroyed", v.ID)
-	default:
-		return code.Errorf("%s is %s, which does not allow %s", v.ID, v.State, verb)
-	}
-}
-
-// errRepeat: the same action is under way; the call is answered 0.
-var errRepeat = fmt.Errorf("compute: the same action is under way")
-
-// StatesTable is the table of states and actions in Markdown, for the documentation.
-func StatesTable() string {
-	var b strings.Builder
-	b.WriteString("| State | " + strings.Join(verbs, " | ") + " |\n|---" + strings.Repeat("|---", len(verbs)) + "|\n")
-	for _, s := range states {
-		b.WriteString("| `" + s + "` |")
-		for _, v := range verbs {
-			switch code := judge(s, v); code {
-			case proceed:
-				b.WriteString(" yes |")
-			case repeat:
-				b.WriteString(" 0, under way |")
-			default:
-				fmt.Fprintf(&b, " %d |", code)
-			}
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
-}
+// check tells whether an action may be done with a machine: nil, lifecycle.ErrRepeat or the state's code.
+func check(v *VM, verb string) error { return life.Check(v.ID, v.State, verb) }

@@ -25,8 +25,8 @@ func TestStatesTable(t *testing.T) {
 	mustBeOff := []string{Reinstall, MakeImage, Rebuild}
 	underWay := map[string]string{Resizing: Resize, WaitReinstall: Reinstall, Reinstalling: Reinstall, Starting: Start, Stopping: Stop, Restarting: Restart, Poweroffing: Poweroff, Deleting: Delete, Terminating: Terminate}
 	inBin := map[string]bool{Deleting: true, Deleted: true, Terminating: true, Unterminated: true}
-	for _, s := range states {
-		for _, v := range verbs {
+	for _, s := range life.States {
+		for _, v := range life.Verbs {
 			want := retcode.InvalidVMState
 			switch {
 			case contains(allowed[s], v):
@@ -48,12 +48,12 @@ func TestStatesTable(t *testing.T) {
 			case s == Running && contains(mustBeOff, v):
 				want = retcode.VMNotStopped
 			}
-			if got := judge(s, v); got != want {
+			if got := life.Judge(s, v); got != want {
 				t.Errorf("%s in %s: %d, want %d", v, s, got, want)
 			}
 		}
 	}
-	if judge("Unheard", Start) != retcode.ServiceError || judge(Running, "Fly") != retcode.ServiceError {
+	if life.Judge("Unheard", Start) != retcode.ServiceError || life.Judge(Running, "Fly") != retcode.ServiceError {
 		t.Error("an unknown state or verb is no fault of the caller")
 	}
 }
@@ -73,8 +73,8 @@ func TestStatesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), StatesTable()) {
-		t.Errorf("docs/vm-states.md lacks the table:\n%s", StatesTable())
+	if !strings.Contains(string(text), life.Markdown()) {
+		t.Errorf("docs/vm-states.md lacks the table:\n%s", life.Markdown())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -300,7 +301,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 			return err
 		}
 		verdict := e.check(e.toward(q.ResourceID, same, other))
-		if errors.Is(verdict, errRepeat) {
+		if errors.Is(verdict, lifecycle.ErrRepeat) {
 			return verdict
 		}
 		port, resolved := kind.Resolve(ctx, tx, action.Scope{Region: e.Region, Company: e.Company, Projects: c.Projects}, q.ResourceID, same == verbUnbind)
@@ -324,7 +325,7 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 		return err
 	})
 	switch {
-	case errors.Is(err, errRepeat):
+	case errors.Is(err, lifecycle.ErrRepeat):
 		return &action.Empty{}, nil
 	case err != nil:
 		return nil, err

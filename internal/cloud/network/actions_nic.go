@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -272,7 +273,7 @@ func (s *Service) nicAndMachine(ctx context.Context, tx bun.Tx, c *action.Call, 
 		return nil, nil, err
 	}
 	verdict := n.check(n.toward(q.ResourceID, same, other))
-	if errors.Is(verdict, errRepeat) {
+	if errors.Is(verdict, lifecycle.ErrRepeat) {
 		return nil, nil, verdict
 	}
 	m, err := kind.Machine(ctx, tx, action.Scope{Region: n.Region, Company: n.Company, Projects: c.Projects}, q.ResourceID)

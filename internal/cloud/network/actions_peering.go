@@ -7,6 +7,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -72,7 +73,7 @@ func (s *Service) associatePeering(ctx context.Context, c *action.Call, q *peeri
 			return err
 		case there == nil:
 		case there.State == Allocating:
-			return errRepeat
+			return lifecycle.ErrRepeat
 		case there.State == Deleting:
 			return retcode.InvalidVPCState.Errorf("the link of %s and %s is being removed", a.ID, b.ID)
 		default:
@@ -110,7 +111,7 @@ func (s *Service) dissociatePeering(ctx context.Context, c *action.Call, q *peer
 		case p == nil:
 			return retcode.ResourceNotFound.Errorf("%s and %s are not linked", a.ID, b.ID)
 		case p.State == Deleting:
-			return errRepeat
+			return lifecycle.ErrRepeat
 		case p.State != Available:
 			return retcode.InvalidVPCState.Errorf("the link of %s and %s is %s", a.ID, b.ID, p.State)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
@@ -235,7 +236,7 @@ func (s *Service) deleteRoute(ctx context.Context, c *action.Call, q *deleteRout
 			locks = append(locks, exclusive(id))
 		}
 		if going == len(ids) {
-			return errRepeat
+			return lifecycle.ErrRepeat
 		} else if going > 0 {
 			return retcode.InvalidResourceState.Errorf("%d of the routes are being deleted", going)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -233,7 +234,7 @@ func (s *Service) deleteSubnet(ctx context.Context, c *action.Call, q *subnetReq
 			return err
 		}
 		if err := lockSubnet(ctx, tx, n); n.State == Deleting {
-			return errRepeat
+			return lifecycle.ErrRepeat
 		} else if err != nil {
 			return err
 		}

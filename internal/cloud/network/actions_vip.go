@@ -9,6 +9,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -336,7 +337,7 @@ func (s *Service) releaseVIP(ctx context.Context, c *action.Call, q *vipRequest)
 			return err
 		}
 		if v.State == Deleting {
-			return errRepeat
+			return lifecycle.ErrRepeat
 		}
 		if _, err := lockPort(ctx, tx, v.ID); err != nil { // so that no EIP is bound meanwhile
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
 	"github.com/lingyun-cloud/lingyun/internal/database"
@@ -218,7 +219,7 @@ func (s *Service) deleteVPC(ctx context.Context, c *action.Call, q *deleteVPCReq
 			return err
 		}
 		if v.State == Terminating {
-			return errRepeat
+			return lifecycle.ErrRepeat
 		}
 		if err := v.usable(); err != nil {
 			return err

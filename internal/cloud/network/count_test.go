@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -172,7 +173,7 @@ func (m *counting) Bind(t *rapid.T) {
 	switch {
 	case err == nil:
 		m.eips[eip], m.bound[eip] = Bound, port
-	case errors.Is(err, errRepeat):
+	case errors.Is(err, lifecycle.ErrRepeat):
 	case !slices.Contains(allowed, retcode.Of(err)):
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -110,7 +111,7 @@ func (s *Service) turn(ctx context.Context, tx bun.Tx, table, id, to string, cau
 
 // accepted turns the outcome of a request's transaction into its answer and starts the operation.
 func (s *Service) accepted(err error, op string) error {
-	if errors.Is(err, errRepeat) {
+	if errors.Is(err, lifecycle.ErrRepeat) {
 		return nil
 	}
 	if err == nil && op != "" {

@@ -11,6 +11,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -275,7 +276,7 @@ func (s *Service) DestroyEIP(ctx context.Context, c *action.Call, id string) err
 		if err != nil {
 			return err
 		}
-		if err := e.check(verbTerminate); errors.Is(err, errRepeat) {
+		if err := e.check(verbTerminate); errors.Is(err, lifecycle.ErrRepeat) {
 			return nil
 		} else if err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/uptrace/bun"
@@ -12,6 +11,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -106,41 +106,32 @@ const (
 	nicMAC         = "Change MAC"
 )
 
-var nicVerbs = []string{nicAttach, nicAttachOther, nicDetach, nicDetachOther, nicDelete, nicBandwidth, nicMAC}
-
-var nicStates = []string{Free, Bounding, Bound, Unbounding, Updating, Released}
-
 const (
 	stillBound = retcode.NICStillBound
 	elsewhere  = retcode.NICBoundElsewhere
 )
 
-// nicVerdict says what an action meets in a state. Columns are in the order of nicVerbs.
-var nicVerdict = map[string][7]retcode.Code{
-	//          Attach   another    Detach   another  Delete      Bandwidth MAC
-	Free:       {proceed, proceed, state, state, proceed, proceed, proceed},
-	Bounding:   {repeat, elsewhere, state, state, state, state, state},
-	Bound:      {repeat, elsewhere, proceed, state, stillBound, proceed, stillBound},
-	Unbounding: {state, state, repeat, state, state, state, state},
-	Updating:   {state, state, state, state, state, state, state},
-	Released:   {gone, gone, gone, gone, gone, gone, gone},
+// nicLife says what an action meets in a state of a NIC.
+var nicLife = lifecycle.Table{
+	States: []string{Free, Bounding, Bound, Unbounding, Updating, Released},
+	Verbs:  []string{nicAttach, nicAttachOther, nicDetach, nicDetachOther, nicDelete, nicBandwidth, nicMAC},
+	Verdicts: map[string][]retcode.Code{
+		//          Attach   another    Detach   another  Delete      Bandwidth MAC
+		Free:       {proceed, proceed, state, state, proceed, proceed, proceed},
+		Bounding:   {repeat, elsewhere, state, state, state, state, state},
+		Bound:      {repeat, elsewhere, proceed, state, stillBound, proceed, stillBound},
+		Unbounding: {state, state, repeat, state, state, state, state},
+		Updating:   {state, state, state, state, state, state, state},
+		Released:   {gone, gone, gone, gone, gone, gone, gone},
+	},
 }
 
-// check turns the verdict into an error: nil, errRepeat or the state's code.
+// check tells whether an action may be done with a NIC: nil, lifecycle.ErrRepeat or the state's code.
 func (n *NIC) check(verb string) error {
-	code := retcode.ServiceError
-	if row, ok := nicVerdict[n.State]; ok {
-		code = row[slices.Index(nicVerbs, verb)]
-	}
-	switch code {
-	case proceed:
-		return nil
-	case repeat:
-		return errRepeat
-	case stillBound, elsewhere:
+	if code := nicLife.Judge(n.State, verb); code == stillBound || code == elsewhere {
 		return code.Errorf("%s is bound to %s", n.ID, n.BindID)
 	}
-	return code.Errorf("%s is %s, which does not allow %s", n.ID, n.State, verb)
+	return nicLife.Check(n.ID, n.State, verb)
 }
 
 // toward picks the verb by whether the NIC is attached to the machine.

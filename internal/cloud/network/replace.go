@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -58,7 +59,7 @@ func (s *Service) replaceIP(ctx context.Context, c *action.Call, q *replaceIPReq
 			return err
 		}
 		if port.IP == ip.String() && port.SubnetID == n.ID {
-			return errRepeat
+			return lifecycle.ErrRepeat
 		}
 		if carries, err := exists(ctx, tx, "SELECT 1 FROM vip_carrier WHERE port_id = ?", port.ID); err != nil {
 			return err

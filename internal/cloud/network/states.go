@@ -1,9 +1,7 @@
 package network
 
 import (
-	"fmt"
-	"strings"
-
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -34,8 +32,6 @@ const (
 	Updating = "Updating" // new rules on their way to the hosts
 )
 
-var eipStates = []string{Allocating, Free, Bounding, Bound, Unbounding, BandwidthChanging, Deleted, Releasing, Released}
-
 // Actions on an EIP. Bind and Unbind are judged twice: with the resource it is bound to (or on its
 // way to or from), and with another one.
 const (
@@ -50,15 +46,10 @@ const (
 	verbEgress      = "Default egress"
 )
 
-var eipVerbs = []string{verbBind, verbBindOther, verbUnbind, verbUnbindOther, verbRelease, verbRollback, verbTerminate, verbBandwidth, verbEgress}
-
-// Verdicts besides the status codes.
+// Verdicts.
 const (
-	proceed retcode.Code = -1         // the action goes ahead
-	repeat  retcode.Code = retcode.OK // already so, or under way: answered 0, nothing is done again
-)
-
-const (
+	proceed = lifecycle.Proceed
+	repeat  = lifecycle.Repeat
 	state   = retcode.InvalidResourceState
 	binned  = retcode.ResourceDeleted
 	gone    = retcode.ResourceTerminated
@@ -67,47 +58,30 @@ const (
 	outside = retcode.InvalidResourceBizState
 )
 
-// eipVerdict says what an action meets in a state. Columns are in the order of eipVerbs.
-var eipVerdict = map[string][9]retcode.Code{
-	//                 Bind     another  Unbind   another  Release  Rollback Terminate Bandwidth Egress
-	Allocating:        {state, state, state, state, state, present, outside, state, state},
-	Free:              {proceed, proceed, state, state, proceed, present, outside, proceed, state},
-	Bounding:          {repeat, state, state, state, state, present, outside, state, state},
-	Bound:             {repeat, state, proceed, state, bound, present, bound, proceed, proceed},
-	Unbounding:        {state, state, repeat, state, state, present, outside, state, state},
-	BandwidthChanging: {state, state, state, state, state, present, outside, repeat, state},
-	Deleted:           {binned, binned, binned, binned, binned, proceed, proceed, binned, binned},
-	Releasing:         {binned, binned, binned, binned, binned, state, repeat, binned, binned},
-	Released:          {gone, gone, gone, gone, gone, gone, gone, gone, gone},
+// eipLife says what an action meets in a state of an EIP.
+var eipLife = lifecycle.Table{
+	States: []string{Allocating, Free, Bounding, Bound, Unbounding, BandwidthChanging, Deleted, Releasing, Released},
+	Verbs:  []string{verbBind, verbBindOther, verbUnbind, verbUnbindOther, verbRelease, verbRollback, verbTerminate, verbBandwidth, verbEgress},
+	Verdicts: map[string][]retcode.Code{
+		//                 Bind     another  Unbind   another  Release  Rollback Terminate Bandwidth Egress
+		Allocating:        {state, state, state, state, state, present, outside, state, state},
+		Free:              {proceed, proceed, state, state, proceed, present, outside, proceed, state},
+		Bounding:          {repeat, state, state, state, state, present, outside, state, state},
+		Bound:             {repeat, state, proceed, state, bound, present, bound, proceed, proceed},
+		Unbounding:        {state, state, repeat, state, state, present, outside, state, state},
+		BandwidthChanging: {state, state, state, state, state, present, outside, repeat, state},
+		Deleted:           {binned, binned, binned, binned, binned, proceed, proceed, binned, binned},
+		Releasing:         {binned, binned, binned, binned, binned, state, repeat, binned, binned},
+		Released:          {gone, gone, gone, gone, gone, gone, gone, gone, gone},
+	},
 }
 
-// judge looks the verdict up.
-func judge(eipState, verb string) retcode.Code {
-	for i, v := range eipVerbs {
-		if row, ok := eipVerdict[eipState]; ok && v == verb {
-			return row[i]
-		}
-	}
-	return retcode.ServiceError
-}
-
-// errRepeat: already so, or the same action is under way; the call is answered 0.
-var errRepeat = fmt.Errorf("network: the same action is under way")
-
-// check turns the verdict into an error: nil, errRepeat or the state's code.
+// check tells whether an action may be done with an EIP: nil, lifecycle.ErrRepeat or the state's code.
 func (e *EIP) check(verb string) error {
-	switch code := judge(e.State, verb); code {
-	case proceed:
-		return nil
-	case repeat:
-		return errRepeat
-	case gone:
-		return code.Errorf("%s is destroyed", e.ID)
-	case bound:
-		return code.Errorf("%s is bound to %s", e.ID, e.BindID)
-	default:
-		return code.Errorf("%s is %s, which does not allow %s", e.ID, e.State, verb)
+	if eipLife.Judge(e.State, verb) == bound {
+		return bound.Errorf("%s is bound to %s", e.ID, e.BindID)
 	}
+	return eipLife.Check(e.ID, e.State, verb)
 }
 
 // toward picks the verb by whether the EIP is bound to the resource (or on its way to or from it).
@@ -116,25 +90,4 @@ func (e *EIP) toward(id, same, other string) string {
 		return same
 	}
 	return other
-}
-
-// StatesTable is the table of EIP states and actions in Markdown, for the documentation.
-func StatesTable() string {
-	var b strings.Builder
-	b.WriteString("| State | " + strings.Join(eipVerbs, " | ") + " |\n|---" + strings.Repeat("|---", len(eipVerbs)) + "|\n")
-	for _, s := range eipStates {
-		b.WriteString("| `" + s + "` |")
-		for _, v := range eipVerbs {
-			switch code := judge(s, v); code {
-			case proceed:
-				b.WriteString(" yes |")
-			case repeat:
-				b.WriteString(" 0 |")
-			default:
-				fmt.Fprintf(&b, " %d |", code)
-			}
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
 }

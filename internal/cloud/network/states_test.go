@@ -1,7 +1,6 @@
 package network
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -11,11 +10,11 @@ import (
 
 // TestStates holds every cell of the table against what decisions 9 and 11 say, written down once more by rule.
 func TestStates(t *testing.T) {
-	if len(eipVerdict) != len(eipStates) {
-		t.Errorf("%d states are judged, there are %d", len(eipVerdict), len(eipStates))
+	if len(eipLife.Verdicts) != len(eipLife.States) {
+		t.Errorf("%d states are judged, there are %d", len(eipLife.Verdicts), len(eipLife.States))
 	}
-	for _, s := range eipStates {
-		for _, v := range eipVerbs {
+	for _, s := range eipLife.States {
+		for _, v := range eipLife.Verbs {
 			want := retcode.InvalidResourceState
 			switch {
 			case s == Released:
@@ -48,15 +47,15 @@ func TestStates(t *testing.T) {
 			case (s == Bounding || s == Bound) && v == verbBind, s == Unbounding && v == verbUnbind:
 				want = repeat
 			}
-			if got := judge(s, v); got != want {
+			if got := eipLife.Judge(s, v); got != want {
 				t.Errorf("%s of an EIP that is %s: %d, want %d", v, s, got, want)
 			}
 		}
 	}
-	if judge("Lost", verbBind) != retcode.ServiceError || judge(Free, "Paint") != retcode.ServiceError {
+	if eipLife.Judge("Lost", verbBind) != retcode.ServiceError || eipLife.Judge(Free, "Paint") != retcode.ServiceError {
 		t.Error("an unknown state or action is judged")
 	}
-	if table := StatesTable(); strings.Count(table, "\n") != len(eipStates)+2 || !strings.Contains(table, "| `Bound` | 0 | 202 | yes | 202 | 8009 | 203 | 8009 | yes | yes |") {
+	if table := eipLife.Markdown(); strings.Count(table, "\n") != len(eipLife.States)+2 || !strings.Contains(table, "| `Bound` | 0 | 202 | yes | 202 | 8009 | 203 | 8009 | yes | yes |") {
 		t.Errorf("the table for people:\n%s", table)
 	}
 }
@@ -67,8 +66,8 @@ func TestStatesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), StatesTable()) {
-		t.Errorf("docs/public-addresses.md lacks the table:\n%s", StatesTable())
+	if !strings.Contains(string(text), eipLife.Markdown()) {
+		t.Errorf("docs/public-addresses.md lacks the table:\n%s", eipLife.Markdown())
 	}
 }
 
@@ -78,20 +77,7 @@ func TestNICStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range nicStates {
-		row := "| `" + s + "` |"
-		for i := range nicVerbs {
-			switch code := nicVerdict[s][i]; code {
-			case proceed:
-				row += " yes |"
-			case repeat:
-				row += " 0 |"
-			default:
-				row += fmt.Sprintf(" %d |", code)
-			}
-		}
-		if !strings.Contains(string(doc), row) {
-			t.Errorf("docs/vpc.md lacks %s", row)
-		}
+	if !strings.Contains(string(doc), nicLife.Markdown()) {
+		t.Errorf("docs/vpc.md lacks the table:\n%s", nicLife.Markdown())
 	}
 }

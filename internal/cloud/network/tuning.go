@@ -10,6 +10,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -129,7 +130,7 @@ func (s *Service) modifyBandwidth(ctx context.Context, c *action.Call, q *modify
 		operation, err = s.beginBandwidth(ctx, tx, c, q.EIPID, *q.Bandwidth)
 		return err
 	})
-	if err != nil && !errors.Is(err, errRepeat) {
+	if err != nil && !errors.Is(err, lifecycle.ErrRepeat) {
 		return nil, err
 	}
 	if operation != "" {
@@ -148,7 +149,7 @@ func (s *Service) beginBandwidth(ctx context.Context, tx bun.Tx, c *action.Call,
 	if err := (&pool{table: "segment", id: e.SegmentID}).lock(ctx, tx); err != nil {
 		return "", err
 	}
-	if err := e.check(verbBandwidth); errors.Is(err, errRepeat) && e.Bandwidth != mbps {
+	if err := e.check(verbBandwidth); errors.Is(err, lifecycle.ErrRepeat) && e.Bandwidth != mbps {
 		return "", retcode.InvalidResourceState.Errorf("%s is %s to %d Mbps", e.ID, e.State, e.Bandwidth)
 	} else if err != nil {
 		return "", err
