@@ -18,7 +18,7 @@ import (
 
 // vmMoreCommands are what is done to one machine beside its power.
 func vmMoreCommands() []*cobra.Command {
-	return []*cobra.Command{vmResizeCommand(), vmReinstallCommand(), vmPasswordCommand(), vmVNCCommand(), vmSerialCommand(), vmLogCommand(), vmRescueCommand(), keyPairCommand()}
+	return []*cobra.Command{vmResizeCommand(), vmReinstallCommand(), vmPasswordCommand(), vmVNCCommand(), vmSpiceCommand(), vmMACCommand(), vmSerialCommand(), vmLogCommand(), vmRescueCommand(), keyPairCommand()}
 }
 
 func vmResizeCommand() *cobra.Command {
@@ -177,6 +177,37 @@ func (s *session) dial(ctx context.Context, path string) (*websocket.Conn, error
 	}
 	c.SetReadLimit(1 << 20)
 	return c, nil
+}
+
+func vmSpiceCommand() *cobra.Command {
+	return vms.on(command("spice VM", "Open its screen to one SPICE program; the controller's machine must be reachable", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		vm, err := vms.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		var at struct {
+			Info struct {
+				SpiceIP, SpicePassword string
+				SpicePort              int
+			}
+		}
+		if _, err := s.Call(ctx, "GetVMSpiceInfo", Params{"VMID": vm.text("VMID")}, &at); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(s.out, "connect a SPICE program to spice://%s:%d, password %s, within 300 s\n", at.Info.SpiceIP, at.Info.SpicePort, at.Info.SpicePassword)
+		return err
+	}))
+}
+
+func vmMACCommand() *cobra.Command {
+	return vms.on(command("mac VM MAC", "Give a stopped one another hardware address", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
+		vm, err := vms.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		_, err = s.Call(ctx, "UpdateVMMAC", Params{"VMID": vm.text("VMID"), "MAC": args[1]}, nil)
+		return err
+	}))
 }
 
 func vmVNCCommand() *cobra.Command {

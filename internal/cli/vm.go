@@ -74,6 +74,7 @@ type vmOptions struct {
 	segment, ip, password, charge, hostname, userData  string
 	remark                                             string
 	passwordStdin, mountData                           bool
+	bootDisk, useDisk, mac                             string
 }
 
 func vmCreateCommand() *cobra.Command {
@@ -102,7 +103,11 @@ func vmCreateCommand() *cobra.Command {
 	f.StringVar(&o.hostname, "hostname", "", "host name of the guest")
 	f.StringVar(&o.userData, "user-data", "", "file with cloud-init data")
 	f.StringVar(&o.remark, "remark", "", "free text")
+	f.StringVar(&o.bootDisk, "boot-disk", "", "start from this unattached disk with a system, id or name; the image says what that can")
+	f.StringVar(&o.useDisk, "use-disk", "", "attach this unattached disk, id or name")
+	f.StringVar(&o.mac, "mac", "", "hardware address of the inner interface")
 	images.flag(cmd, "image")
+	disks.flag(cmd, "boot-disk", "use-disk")
 	vpcs.flag(cmd, "vpc")
 	subnets.flag(cmd, "subnet")
 	groups.flag(cmd, "wan-sg", "lan-sg")
@@ -122,6 +127,38 @@ func choose(ctx context.Context, s *session, k *kind, ref string, p Params) (str
 		return "", err
 	}
 	return o.text(k.id), nil
+}
+
+// existingDisks fills in disks that are there: one that the machine starts from, of the image's system, and another.
+func existingDisks(ctx context.Context, s *session, o vmOptions, p Params) error {
+	if o.mac != "" {
+		p["LANMAC"] = o.mac
+	}
+	if o.useDisk != "" {
+		d, err := disks.find(ctx, s, o.useDisk)
+		if err != nil {
+			return err
+		}
+		p["DataDiskID"] = d.text("DiskID")
+	}
+	if o.bootDisk == "" {
+		return nil
+	}
+	d, err := disks.find(ctx, s, o.bootDisk)
+	if err != nil {
+		return err
+	}
+	i, err := images.find(ctx, s, fmt.Sprint(p["ImageID"]))
+	if err != nil {
+		return err
+	}
+	name, version := i.text("OSName"), i.text("OSVersion")
+	if version == "" {
+		version = name[strings.LastIndex(name, " ")+1:]
+	}
+	delete(p, "BootDiskSpace")
+	p["BootSourceType"], p["BootDiskID"], p["OSName"], p["OSVersion"], p["OSType"] = "Disk", d.text("DiskID"), name, version, i.text("OSType")
+	return nil
 }
 
 func createVM(ctx context.Context, s *session, name string, o vmOptions) error {
@@ -147,6 +184,9 @@ func createVM(ctx context.Context, s *session, name string, o vmOptions) error {
 			return err
 		}
 		p[c.param] = id
+	}
+	if err := existingDisks(ctx, s, o, p); err != nil {
+		return err
 	}
 	if o.data > 0 {
 		p["DataDiskSpace"], p["DataDiskSetType"] = o.data, p["BootDiskSetType"]

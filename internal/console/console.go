@@ -1,10 +1,12 @@
 // Package console joins people to the screens and serial ports of machines: browsers over a WebSocket whose
-// address holds a ticket that works once, VNC programs over a port that is open for one connection. The bytes
+// address holds a ticket that works once, VNC and SPICE programs over a port that is open for one of them. The bytes
 // in between go to the machine's host.
 package console
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,12 +14,15 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/rfb"
+	"github.com/lingyun-cloud/lingyun/internal/spice"
 )
 
 const (
@@ -36,7 +41,8 @@ type Session struct {
 	ID     string
 	VM     string
 	Serial bool // else the screen, by VNC
-	// Password that a VNC program must know.
+	Spice  bool // or by SPICE, one channel at a time
+	// Password that a VNC or SPICE program must know.
 	Password string
 }
 
@@ -153,6 +159,84 @@ func (b *Bridge) Listen(s *Session) (*net.TCPAddr, error) {
 	return l.Addr().(*net.TCPAddr), nil
 }
 
+// maxChannels bounds the connections of a SPICE session at a time; programs open up to ten.
+const maxChannels = 16
+
+// ListenSpice opens a port for one SPICE program, which connects several times: until its main channel ends, or the
+// session's life is over before that begins.
+func (b *Bridge) ListenSpice(s *Session) (*net.TCPAddr, error) {
+	key, err := rsa.GenerateKey(rand.Reader, spice.KeyBits)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(b.Host, "0"))
+	if err != nil {
+		return nil, err
+	}
+	b.open.Go(func() {
+		ctx, cancel := context.WithCancel(b.ctx)
+		p := &spiceProgram{session: s, key: key, over: time.AfterFunc(Life, cancel), end: cancel}
+		stop := context.AfterFunc(ctx, func() { l.Close() })
+		var channels errgroup.Group
+		channels.SetLimit(maxChannels)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				break
+			}
+			channels.Go(func() error {
+				defer c.Close()
+				b.channel(ctx, p, c)
+				return nil
+			})
+		}
+		cancel()
+		_ = channels.Wait()
+		p.over.Stop()
+		stop()
+	})
+	return l.Addr().(*net.TCPAddr), nil
+}
+
+// spiceProgram is one that uses a session.
+type spiceProgram struct {
+	session *Session
+	key     *rsa.PrivateKey
+	over    *time.Timer // ends it: when nobody connects, or all channels are silent
+	end     context.CancelFunc
+	in      atomic.Bool // its main channel is open
+}
+
+// channel serves one connection of a SPICE program.
+func (b *Bridge) channel(ctx context.Context, p *spiceProgram, c net.Conn) {
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	_ = c.SetDeadline(time.Now().Add(opening))
+	guest, err := b.Sessions.Open(ctx, p.session)
+	if err != nil {
+		return
+	}
+	defer guest.Close()
+	limit := time.AfterFunc(opening, func() { guest.Close() })
+	kind, err := spice.Open(c, guest, p.session.Password, p.key)
+	limit.Stop()
+	if err != nil {
+		return // a wrong password, or somebody who only looks, does not use the session up
+	}
+	_ = c.SetDeadline(time.Time{})
+	if kind == spice.Main {
+		if !p.over.Stop() || p.in.Swap(true) {
+			return
+		}
+		defer p.end()
+		if _, err := b.Sessions.Redeem(ctx, "", p.session.ID); err != nil {
+			return
+		}
+	} else if !p.in.Load() {
+		return
+	}
+	carry(c, guest, func() { p.over.Reset(Idle) })
+}
+
 // program serves one VNC program; an error: it did not get in.
 func (b *Bridge) program(s *Session, c net.Conn) error {
 	stop := context.AfterFunc(b.ctx, func() { c.Close() })
@@ -205,6 +289,11 @@ func connect(guest io.ReadWriteCloser) error {
 func splice(a, b io.ReadWriteCloser) {
 	idle := time.AfterFunc(Idle, func() { a.Close(); b.Close() })
 	defer idle.Stop()
+	carry(a, b, func() { idle.Reset(Idle) })
+}
+
+// carry copies both ways until one side ends, and tells when something moved.
+func carry(a, b io.ReadWriteCloser, moved func()) {
 	var g sync.WaitGroup
 	way := func(to, from io.ReadWriteCloser) {
 		defer a.Close()
@@ -213,7 +302,7 @@ func splice(a, b io.ReadWriteCloser) {
 		for {
 			n, err := from.Read(buf)
 			if n > 0 {
-				idle.Reset(Idle)
+				moved()
 				if _, err := to.Write(buf[:n]); err != nil {
 					return
 				}

@@ -40,16 +40,16 @@ func (h *Host) Console(ctx context.Context, id string, kind pb.ConsoleKind) (io.
 	}
 	switch kind {
 	case pb.ConsoleKind_CONSOLE_KIND_VNC:
-		path := screenSocket(live)
+		return openScreen(ctx, id, screenSocket(live))
+	case pb.ConsoleKind_CONSOLE_KIND_SPICE:
+		if !h.spice.Load() {
+			return nil, fmt.Errorf("%w: QEMU has no SPICE here", hostlink.ErrInvalid)
+		}
+		path := spiceSocket(live)
 		if path == "" {
-			return nil, fmt.Errorf("%w: %s has no screen now", hostlink.ErrUnavailable, id)
+			return nil, fmt.Errorf("%w: %s runs without SPICE", hostlink.ErrNotFound, id)
 		}
-		c, err := (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "unix", path)
-		if err != nil {
-			return nil, fmt.Errorf("%w: the screen of %s: %w", hostlink.ErrUnavailable, id, err)
-		}
-		context.AfterFunc(ctx, func() { c.Close() })
-		return c, nil
+		return openScreen(ctx, id, path)
 	case pb.ConsoleKind_CONSOLE_KIND_SERIAL:
 		path := serialTerminal(live)
 		if path == "" {
@@ -63,6 +63,19 @@ func (h *Host) Console(ctx context.Context, id string, kind pb.ConsoleKind) (io.
 		return c, nil
 	}
 	return nil, fmt.Errorf("%w: console %d", hostlink.ErrInvalid, kind)
+}
+
+// openScreen connects to a socket of QEMU.
+func openScreen(ctx context.Context, id, path string) (io.ReadWriteCloser, error) {
+	if path == "" {
+		return nil, fmt.Errorf("%w: %s has no such screen now", hostlink.ErrUnavailable, id)
+	}
+	c, err := (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the screen of %s: %w", hostlink.ErrUnavailable, id, err)
+	}
+	context.AfterFunc(ctx, func() { c.Close() })
+	return c, nil
 }
 
 // screenSocket is where QEMU serves the screen of a running domain.

@@ -180,7 +180,7 @@ func (h *Host) specDigest(s *pb.DomainSpec, datapath string) (string, error) {
 		return "", err
 	}
 	// A changed way of defining makes every domain be defined anew with its next call.
-	sum := sha256.Sum256(append(b, "|7|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
+	sum := sha256.Sum256(append(b, "|8|"+fmt.Sprint(h.spice.Load())+"|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -190,6 +190,7 @@ type settings struct {
 	datapath string
 	bridge   string
 	seed     string // path; empty: none
+	spice    bool   // the host has it
 	console  string // path
 	disks    []libvirtxml.DomainDisk
 	cdroms   []libvirtxml.DomainDisk
@@ -273,6 +274,9 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 	d.Graphics = []libvirtxml.DomainGraphic{{VNC: &libvirtxml.DomainGraphicVNC{
 		Listeners: []libvirtxml.DomainGraphicListener{{Socket: &libvirtxml.DomainGraphicListenerSocket{}}},
 	}}}
+	if set.spice {
+		d.Graphics = append(d.Graphics, spiceGraphic())
+	}
 	d.Videos = []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "vga", VRam: 16384, Heads: 1, Primary: "yes"}}}
 	d.Inputs = []libvirtxml.DomainInput{{Type: "tablet", Bus: "usb"}}
 	d.RNGs = []libvirtxml.DomainRNG{{

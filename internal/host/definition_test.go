@@ -89,6 +89,34 @@ func TestDefinition(t *testing.T) {
 	}
 }
 
+// TestSpice: a guest has SPICE beside VNC where its host does, on a socket of its own, and loses it with all that came with it.
+func TestSpice(t *testing.T) {
+	set := sampleSettings(VirtQEMU, DatapathNetdev)
+	set.spice = true
+	x, err := define(sample(), set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := x.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, `<graphics type="vnc"`) || !strings.Contains(text, `<graphics type="spice"`) || strings.Count(text, `<listen type="socket"`) != 2 {
+		t.Errorf("defined as %s", text)
+	}
+	live := &libvirtxml.Domain{}
+	if err := live.Unmarshal(`<domain><devices><graphics type='spice'><listen type='socket' socket='/run/spice.sock'/></graphics></devices></domain>`); err != nil {
+		t.Fatal(err)
+	}
+	if got := spiceSocket(live); got != "/run/spice.sock" {
+		t.Errorf("its socket is %q", got)
+	}
+	x.Devices.Audios = []libvirtxml.DomainAudio{{ID: 1, SPICE: &libvirtxml.DomainAudioSPICE{}}}
+	if !dropSpice(x) || dropSpice(x) || len(x.Devices.Graphics) != 1 || x.Devices.Graphics[0].VNC == nil || len(x.Devices.Audios) != 0 {
+		t.Errorf("without SPICE: %v and %v", x.Devices.Graphics, x.Devices.Audios)
+	}
+}
+
 // A guest of UEFI may start whatever it has, not only what Microsoft signed.
 func TestFirmware(t *testing.T) {
 	spec := sample()

@@ -109,6 +109,11 @@ func (h *Host) find(l *libvirt.Libvirt, id string) (*domain, *libvirtxml.Domain,
 
 // defined makes the definition and the seed as the specification says, or leaves them when they are.
 func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainSpec, generation uint64) (*domain, error) {
+	select {
+	case <-h.asked:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: SPICE is still being probed", hostlink.ErrUnavailable)
+	}
 	datapath := h.datapathOf(ctx)
 	digest, err := h.specDigest(spec, datapath)
 	if err != nil {
@@ -128,7 +133,7 @@ func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainS
 		}
 	}
 	set := settings{
-		virtType: h.virtType, datapath: datapath, bridge: h.conf.Bridge,
+		virtType: h.virtType, datapath: datapath, bridge: h.conf.Bridge, spice: h.spice.Load(),
 		console: h.consolePath(spec.Id), previous: previous,
 	}
 	if d != nil {
@@ -209,7 +214,7 @@ func (h *Host) power(l *libvirt.Libvirt, d *domain, spec *pb.DomainSpec) error {
 				return err
 			}
 			h.endTask(spec.Id)
-			return virtError(l.DomainCreate(d.dom))
+			return h.start(l, d.dom)
 		}
 		if state, _, err := l.DomainGetState(d.dom, 0); err != nil {
 			return virtError(err)

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,11 @@ type Host struct {
 	virtType  string                 // probed
 	datapath  string                 // probed
 	health    healthCache
+
+	spice        atomic.Bool   // guests can have SPICE; known once asked is closed
+	asked        chan struct{} // by probeSpice
+	askOnce      sync.Once
+	spiceProbing sync.Mutex
 
 	own   *directory       // volumes on the host itself
 	pools map[string]*pool // that hosts share, by storage set id
@@ -179,6 +185,7 @@ func New(conf Config) (*Host, error) {
 		virtType:     conf.VirtType,
 		datapath:     conf.Datapath,
 		deliverAfter: deliverAfter,
+		asked:        make(chan struct{}),
 		diskCache:    diskCacheOf(filepath.Join(dir, "volumes")),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

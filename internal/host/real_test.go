@@ -193,6 +193,8 @@ func TestInside(t *testing.T) {
 		}
 	})
 
+	t.Run("spice", func(t *testing.T) { testSpice(t, h, vmID) })
+
 	t.Run("a repeated call changes nothing", func(t *testing.T) {
 		before := e.define(vmID)
 		begun := time.Now()
@@ -332,6 +334,30 @@ func TestInside(t *testing.T) {
 		t.Logf("running at %s", time.Now())
 		e.console(vmID, 4, "GUEST-READY walking-guest") // boots: first, restart, cut short before ready or not, this one
 		_ = d
+	})
+
+	t.Run("a guest with SPICE starts where that went", func(t *testing.T) {
+		modules, err := filepath.Glob("/usr/lib/*/qemu/ui-spice-core.so")
+		if err != nil || len(modules) != 1 {
+			t.Skipf("QEMU has SPICE built in, or not: %v %v", modules, err)
+		}
+		if err := unix.Mount("/dev/null", modules[0], "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(modules[0], 0)
+		for _, power := range []pb.Power{pb.Power_POWER_OFF, pb.Power_POWER_RUNNING, pb.Power_POWER_RUNNING} {
+			spec.Power = power
+			d, err := ensure(&pb.EnsureDomainRequest{Fence: fenced(7), Spec: spec})
+			if want := map[bool]pb.DomainState{true: pb.DomainState_DOMAIN_STATE_RUNNING, false: pb.DomainState_DOMAIN_STATE_STOPPED}[power == pb.Power_POWER_RUNNING]; err != nil || d.State != want {
+				t.Fatalf("%s: %v %v", power, d, err)
+			}
+		}
+		if c, err := h.Console(ctx, vmID, pb.ConsoleKind_CONSOLE_KIND_SPICE); !errors.Is(err, hostlink.ErrInvalid) {
+			t.Errorf("%v %v", c, err)
+		}
+		if definition := e.define(vmID); strings.Contains(definition, "spice") || !strings.Contains(definition, "type='vnc'") {
+			t.Errorf("defined as %s", definition)
+		}
 	})
 
 	t.Run("removed", func(t *testing.T) {

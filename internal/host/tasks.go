@@ -161,7 +161,7 @@ func (h *Host) settle(ctx context.Context, id string, t *task) {
 	if t.kind == restarting {
 		d.marker.Restart, d.marker.Restarting = max(d.marker.Restart, t.serial), 0
 		if on, err := active(l, d.dom); err == nil && !on {
-			if err := l.DomainCreate(d.dom); err != nil {
+			if err := h.start(l, d.dom); err != nil {
 				h.log.Warn("guest was not started again", "domain", id, "error", err)
 			}
 		}

@@ -167,8 +167,7 @@ func (h *Host) followOne(l *libvirt.Libvirt, at *line) error {
 	h.virt.set(l, at, nil)
 	defer h.virt.set(nil, nil, hostlink.ErrUnavailable)
 	h.log.Info("libvirt is connected")
-	// A libvirtd that never saw this QEMU asks it for its abilities, for many seconds: before the first guest does.
-	go l.ConnectGetDomainCapabilities(nil, libvirt.OptString{"x86_64"}, libvirt.OptString{"q35"}, libvirt.OptString{h.virtType}, 0)
+	go h.probeSpice(l)
 	if err := h.resync(l); err != nil {
 		return err
 	}

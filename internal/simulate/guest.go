@@ -19,6 +19,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/rfb"
+	"github.com/lingyun-cloud/lingyun/internal/spice"
 )
 
 // guest is what a simulated guest knows by itself. It does not outlive the process: the password's hash is in no
@@ -136,6 +137,9 @@ func (h *Host) Console(ctx context.Context, id string, kind pb.ConsoleKind) (io.
 	if err != nil {
 		return nil, err
 	}
+	if kind == pb.ConsoleKind_CONSOLE_KIND_SPICE && h.cloud.NoSpice.Load() {
+		return nil, fmt.Errorf("%w: QEMU has no SPICE here", hostlink.ErrInvalid)
+	}
 	near, far := net.Pipe()
 	context.AfterFunc(ctx, func() { near.Close() })
 	switch kind {
@@ -145,6 +149,13 @@ func (h *Host) Console(ctx context.Context, id string, kind pb.ConsoleKind) (io.
 		go func() {
 			defer far.Close()
 			_ = rfb.Screen(far, id, picture) // until the client goes
+		}()
+	case pb.ConsoleKind_CONSOLE_KIND_SPICE:
+		go func() {
+			defer far.Close()
+			if spice.Serve(far) == nil {
+				_, _ = io.Copy(far, far) // it says everything back
+			}
 		}()
 	case pb.ConsoleKind_CONSOLE_KIND_SERIAL:
 		if g.serial != nil {

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lingyun-cloud/lingyun/internal/clock"
@@ -35,6 +36,9 @@ type Options struct {
 
 // Cloud is the simulated fleet.
 type Cloud struct {
+	// NoSpice: the QEMU of no host has SPICE.
+	NoSpice atomic.Bool
+
 	o     Options
 	hosts []*Host
 	byID  map[string]*Host

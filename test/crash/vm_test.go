@@ -37,6 +37,7 @@ var vmDeeds = product{
 	"ReinstallVMInstance":     {often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageID": u.spec["ImageID"]} }},
 	"ResetVMInstancePassword": {ask: ofVM(p{"Password": "Crashing.2"}, on)},
 	"GetVMVNCInfo":            {ask: ofVM(nil, on)},
+	"GetVMSpiceInfo":          {ask: ofVM(nil, on)},
 	"AllocateVMVNCSession":    {ask: ofVM(nil, on)},
 	"AllocateVMSerialSession": {ask: ofVM(nil, on)},
 

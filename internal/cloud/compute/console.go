@@ -45,6 +45,7 @@ type consoleSession struct {
 const (
 	screenConsole = "VNC"
 	serialConsole = "Serial"
+	spiceConsole  = "SPICE"
 )
 
 func (s *Service) consoleActions() []action.Action {
@@ -53,6 +54,8 @@ func (s *Service) consoleActions() []action.Action {
 			Summary: "Open the screen of a virtual machine to one VNC program, or look an open session up."}, s.getVNCInfo),
 		action.Define(action.Spec{Name: "AllocateVMVNCSession", Module: "vm", Mutates: true,
 			Summary: "Open the screen of a virtual machine to one browser."}, s.allocateVNC),
+		action.Define(action.Spec{Name: "GetVMSpiceInfo", Module: "vm", Mutates: true, Extension: true,
+			Summary: "Open the screen of a virtual machine to one SPICE program."}, s.getSpiceInfo),
 		action.Define(action.Spec{Name: "AllocateVMSerialSession", Module: "vm", Mutates: true, Extension: true,
 			Summary: "Open the serial console of a virtual machine to one browser."}, s.allocateSerial),
 		action.Define(action.Spec{Name: "GetVMConsoleLog", Module: "vm", Extension: true,
@@ -119,8 +122,8 @@ func (s *Service) openSession(ctx context.Context, v *VM, kind string) (row *con
 		CreatedAt: now.UnixMicro(), ExpireAt: now.Add(console.Life).UnixMicro()}
 	ticket = randomText(40)
 	row.Ticket = ticketHash(ticket)
-	if kind == screenConsole {
-		password = randomText(rfb.PasswordLength)
+	if kind != serialConsole {
+		password = randomText(map[string]int{screenConsole: rfb.PasswordLength, spiceConsole: spicePassword}[kind])
 		row.Password = s.Secret.Seal([]byte(password), sessionContext(row.ID))
 	}
 	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -176,6 +179,48 @@ func (s *Service) getVNCInfo(ctx context.Context, c *action.Call, q *vncInfoRequ
 	}
 	return &vncInfoResponse{Info: vncInfo{VMID: v.ID, VNCIP: at.IP.String(), VNCPort: at.Port, VNCPassword: password},
 		SessionID: row.ID, ExpireTime: seconds(row.ExpireAt)}, nil
+}
+
+// spicePassword is how many letters one has.
+const spicePassword = 20
+
+type spiceInfo struct {
+	VMID          string
+	SpiceIP       string
+	SpicePort     int `doc:"open for one program"`
+	SpicePassword string
+	ExpireTime    int64 `doc:"until when it may connect"`
+}
+
+type spiceInfoResponse struct{ Info spiceInfo }
+
+// getSpiceInfo looks first whether the machine has SPICE: its host's QEMU may come without, or came without when the
+// machine was started (1006).
+func (s *Service) getSpiceInfo(ctx context.Context, c *action.Call, q *vmRequest) (*spiceInfoResponse, error) {
+	v, err := s.usable(ctx, c, q.VMID)
+	if err != nil {
+		return nil, err
+	}
+	c.AddResource(v.ID)
+	at, err := s.Fleet.Host(v.HostID).Console(ctx, v.ID, pb.ConsoleKind_CONSOLE_KIND_SPICE)
+	switch {
+	case errors.Is(err, hostlink.ErrInvalid):
+		return nil, retcode.InvalidVMState.Errorf("QEMU of the host of %s has no SPICE: install it there (Debian 13: qemu-system-modules-spice) and restart the agent", v.ID).Wrap(err)
+	case errors.Is(err, hostlink.ErrNotFound):
+		return nil, retcode.InvalidVMState.Errorf("%s was started without SPICE: stop and start it", v.ID).Wrap(err)
+	case err != nil:
+		return nil, guestFailure(v, err, "there is no screen of")
+	}
+	at.Close()
+	row, _, password, err := s.openSession(ctx, v, spiceConsole)
+	if err != nil {
+		return nil, err
+	}
+	port, err := s.Console.ListenSpice(&console.Session{ID: row.ID, VM: v.ID, Spice: true, Password: password})
+	if err != nil {
+		return nil, retcode.SystemBusy.Errorf("no port is free for %s", v.ID).Wrap(err)
+	}
+	return &spiceInfoResponse{spiceInfo{VMID: v.ID, SpiceIP: port.IP.String(), SpicePort: port.Port, SpicePassword: password, ExpireTime: seconds(row.ExpireAt)}}, nil
 }
 
 type sessionResponse struct {
@@ -252,7 +297,7 @@ func (s *Service) Redeem(ctx context.Context, ticket, id string) (*console.Sessi
 		return nil, err
 	}
 	password, err := s.password(row)
-	return &console.Session{ID: row.ID, VM: row.VMID, Serial: row.Kind == serialConsole, Password: password}, err
+	return &console.Session{ID: row.ID, VM: row.VMID, Serial: row.Kind == serialConsole, Spice: row.Kind == spiceConsole, Password: password}, err
 }
 
 // Open implements console.Sessions.
@@ -265,8 +310,11 @@ func (s *Service) Open(ctx context.Context, at *console.Session) (io.ReadWriteCl
 		return nil, err
 	}
 	kind := pb.ConsoleKind_CONSOLE_KIND_VNC
-	if at.Serial {
+	switch {
+	case at.Serial:
 		kind = pb.ConsoleKind_CONSOLE_KIND_SERIAL
+	case at.Spice:
+		kind = pb.ConsoleKind_CONSOLE_KIND_SPICE
 	}
 	c, err := s.Fleet.Host(v.HostID).Console(ctx, v.ID, kind)
 	if err != nil {

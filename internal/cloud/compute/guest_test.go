@@ -291,7 +291,7 @@ func TestScreen(t *testing.T) {
 		t.Errorf("a picture: %v", err)
 	}
 	w.stop(t, id)
-	for _, name := range []string{"GetVMVNCInfo", "AllocateVMVNCSession", "AllocateVMSerialSession", "GetVMScreenshot"} {
+	for _, name := range []string{"GetVMVNCInfo", "GetVMSpiceInfo", "AllocateVMVNCSession", "AllocateVMSerialSession", "GetVMScreenshot"} {
 		w.demo.Refuse(t, retcode.InvalidVMState, name, p{"VMID": id})
 		w.demo.Refuse(t, retcode.VMNotFound, name, p{"VMID": "vm-00000000000000"})
 	}

@@ -144,6 +144,7 @@ const (
 	ConsoleKind_CONSOLE_KIND_UNSPECIFIED ConsoleKind = 0
 	ConsoleKind_CONSOLE_KIND_VNC         ConsoleKind = 1 // RFB, without authentication: whoever reaches the host link may
 	ConsoleKind_CONSOLE_KIND_SERIAL      ConsoleKind = 2
+	ConsoleKind_CONSOLE_KIND_SPICE       ConsoleKind = 3 // one channel of SPICE, without authentication likewise
 )
 
 // Enum value maps for ConsoleKind.
@@ -152,11 +153,13 @@ var (
 		0: "CONSOLE_KIND_UNSPECIFIED",
 		1: "CONSOLE_KIND_VNC",
 		2: "CONSOLE_KIND_SERIAL",
+		3: "CONSOLE_KIND_SPICE",
 	}
 	ConsoleKind_value = map[string]int32{
 		"CONSOLE_KIND_UNSPECIFIED": 0,
 		"CONSOLE_KIND_VNC":         1,
 		"CONSOLE_KIND_SERIAL":      2,
+		"CONSOLE_KIND_SPICE":       3,
 	}
 )
 
@@ -3996,11 +3999,12 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x14DOMAIN_STATE_RUNNING\x10\x03\x12\x19\n" +
 	"\x15DOMAIN_STATE_STOPPING\x10\x04\x12\x18\n" +
 	"\x14DOMAIN_STATE_STOPPED\x10\x05\x12\x18\n" +
-	"\x14DOMAIN_STATE_CRASHED\x10\x06*Z\n" +
+	"\x14DOMAIN_STATE_CRASHED\x10\x06*r\n" +
 	"\vConsoleKind\x12\x1c\n" +
 	"\x18CONSOLE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CONSOLE_KIND_VNC\x10\x01\x12\x17\n" +
-	"\x13CONSOLE_KIND_SERIAL\x10\x02*u\n" +
+	"\x13CONSOLE_KIND_SERIAL\x10\x02\x12\x16\n" +
+	"\x12CONSOLE_KIND_SPICE\x10\x03*u\n" +
 	"\vExportState\x12\x1c\n" +
 	"\x18EXPORT_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_STATE_RUNNING\x10\x01\x12\x15\n" +
