@@ -274,7 +274,7 @@ var detailZH = map[string]string{
 	"ImageID: %s is %s, %s is %s":                                "ImageID：%s 为 %s，而 %s 为 %s",
 	"ImageName has 1 to %d printable characters":                 "ImageName 为 1 到 %d 个可打印字符",
 	"ImageSize is at most %d GiB":                                "ImageSize 至多 %d GiB",
-	"InternetIP and Bandwidth need OperatorName":                 "InternetIP 和 Bandwidth 需要 OperatorName",
+	"InternetIP, Bandwidth and IPVersion need OperatorName":      "InternetIP、Bandwidth 和 IPVersion 需要 OperatorName",
 	"IsDefault is for platform administrators":                   "IsDefault 仅限平台管理员使用",
 	"KeyPairID %s":   "KeyPairID %s",
 	"KeyPairIDs: %s": "KeyPairIDs：%s",

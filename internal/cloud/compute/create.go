@@ -82,8 +82,8 @@ func checkCreate(q *createVMRequest) error {
 	if len(q.NICs) > network.MostNICs("") {
 		return retcode.BindLimitReached.Errorf("a machine takes %d elastic network interfaces", network.MostNICs(""))
 	}
-	if q.OperatorName == "" && (q.InternetIP != "" || q.Bandwidth != nil) {
-		return bad.Errorf("InternetIP and Bandwidth need OperatorName")
+	if q.OperatorName == "" && (q.InternetIP != "" || q.Bandwidth != nil || q.IPVersion != "IPv4") {
+		return bad.Errorf("InternetIP, Bandwidth and IPVersion need OperatorName")
 	}
 	if len(q.UserData) > base64.StdEncoding.EncodedLen(maxUserData) {
 		return bad.Errorf("UserData is at most 1 MiB")

@@ -35,6 +35,7 @@ func TestIPv6IsRefused(t *testing.T) {
 		{"AllocateVIP", c.outerVIP("Month", 1, six), retcode.InvalidParameter, "IPv6"},
 		{"AllocateVIP", P{"Name": "vip", "VIPType": "LAN", "VPCID": c.vpc, "SubnetID": c.subnet, "IPVersion": "IPv6"}, retcode.InvalidParameter, "IPv4"},
 		{"CreateVMInstance", c.create(P{"OperatorName": "Bgp", "Bandwidth": 1, "IPVersion": "IPv6"}), retcode.InvalidParameter, "IPv6"},
+		{"CreateVMInstance", c.create(six), retcode.InvalidParameter, "OperatorName"},
 		{"CreateVMInstance", c.create(P{"InternalIP": "fd00::9"}), retcode.IPOutOfSegment, "fd00::9"},
 		{"CreateVPC", P{"Name": "net", "Network": "fd00::/64"}, retcode.NotPrivateNetwork, "fd00::/64"},
 		{"CreateSubnet", P{"Name": "sub", "VPCID": c.vpc, "Network": "fd00::/64"}, retcode.NotPrivateNetwork, "fd00::/64"},
