@@ -64,6 +64,20 @@ func sampleSettings(virtType, datapath string) settings {
 	}
 }
 
+// TestPoolDisksAreNotCached: a host whose own directory needs the page cache hides nothing of a shared disk from other hosts' guests.
+func TestPoolDisksAreNotCached(t *testing.T) {
+	r := &rbd{pool: "vms", user: "lingyun", monitors: []string{"10.0.0.1"}}
+	inPool, err := r.disk(t.Context(), "disk-bbbbbbbbbbbbbb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, at := range map[string]libvirtxml.DomainDisk{"none": inPool, "writeback": fileDisk("/data/volumes/disk-bbbbbbbbbbbbbb.qcow2", "qcow2", "")} {
+		if d := volumeDisk(sample().Disks[1], at, "writeback"); d.Driver.Cache != want {
+			t.Errorf("cached %q, not %q", d.Driver.Cache, want)
+		}
+	}
+}
+
 func TestDefinition(t *testing.T) {
 	for name, set := range map[string]settings{
 		"domain-tcg-netdev.xml": sampleSettings(VirtQEMU, DatapathNetdev),

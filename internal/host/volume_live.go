@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -210,10 +211,12 @@ func (h *Host) domainDisks(ctx context.Context, l *libvirt.Libvirt, spec *pb.Dom
 	return out, nil
 }
 
-// volumeDisk completes a disk that a driver described with what the specification says of it.
+// volumeDisk completes a disk that a driver described with what the specification says of it. cache is for drivers that
+// leave it to the host.
 func volumeDisk(spec *pb.DomainDisk, at libvirtxml.DomainDisk, cache string) libvirtxml.DomainDisk {
 	at.Device = "disk"
-	at.Driver.Cache, at.Driver.IO, at.Driver.Discard, at.Driver.DetectZeros = cache, "threads", "unmap", "unmap"
+	at.Driver.Cache = cmp.Or(at.Driver.Cache, cache)
+	at.Driver.IO, at.Driver.Discard, at.Driver.DetectZeros = "threads", "unmap", "unmap"
 	at.Target = &libvirtxml.DomainDiskTarget{Dev: spec.Target, Bus: "virtio"}
 	at.Serial = diskSerial(spec.VolumeId)
 	if spec.BootOrder > 0 {

@@ -513,7 +513,8 @@ func (r *rbd) disk(_ context.Context, id string) (libvirtxml.DomainDisk, error) 
 		source.Hosts = append(source.Hosts, libvirtxml.DomainDiskSourceHost{Name: host, Port: port})
 	}
 	return libvirtxml.DomainDisk{
-		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
+		// Past librbd's cache, whatever the host's own directory is: other hosts' guests must see what is written to a shared disk.
+		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw", Cache: "none"},
 		Source: &libvirtxml.DomainDiskSource{Network: source},
 	}, nil
 }

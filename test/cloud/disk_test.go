@@ -312,6 +312,8 @@ func disks(t *testing.T, c *cloud, s storage, a, neighbour, b *machine) {
 		} else {
 			far := d.attach(t, b)
 			b.reads(t, far, "yours", 0)
+			b.write(t, far, "theirs", 1)
+			a.reads(t, one, "theirs", 1)
 			d.detach(t, b, a, neighbour)
 		}
 		d.detach(t, a, neighbour)
