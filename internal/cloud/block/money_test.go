@@ -70,7 +70,7 @@ func openShop(t *testing.T, w *world) *shop {
 	t.Helper()
 	w.poor(t, 200)
 	s := &shop{world: w, vm: w.vm(t, p{"ChargeType": "Month", "AutoRenew": false})}
-	s.boot, s.disk = w.bootDisk(t, s.vm), w.disk(t, p{"ChargeType": "Month"})
+	s.boot, s.disk = w.bootDisk(t, s.vm), w.disk(t, p{"ChargeType": "Month", "AutoRenew": false})
 	s.snapshot = w.snapshot(t, s.disk)
 	s.copies = []purchase{
 		{"CreateDisk", w.askDisk(p{"ChargeType": "Month", "DiskSpace": 200})},

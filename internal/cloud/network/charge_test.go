@@ -182,7 +182,7 @@ func TestOuterNICsExpire(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := start(t, db, nil)
 		vm := c.vm(t, P{"ChargeType": "Year"})
-		nic, lasting := c.nic(t, outer("Month", 2, nil)), c.nic(t, outer("Month", 2, P{"AutoRenew": true}))
+		nic, lasting := c.nic(t, outer("Month", 2, P{"AutoRenew": false})), c.nic(t, outer("Month", 2, nil))
 		for _, id := range []string{nic, lasting} {
 			c.Demo.Must(t, "AttachNIC", to(id, vm))
 			c.nicIs(t, id, "Bound")
@@ -216,7 +216,7 @@ func TestOuterNICsExpire(t *testing.T) {
 		controllertest.Eventually(t, 30*time.Second, "the other NIC has renewed itself", func() bool { return len(c.orders(t, lasting)) == 3 })
 		c.nicIs(t, lasting, "Bound")
 		// An expired one is deleted like any other; nothing comes back.
-		last := c.nic(t, outer("Month", 2, nil))
+		last := c.nic(t, outer("Month", 2, P{"AutoRenew": false}))
 		c.Clock.Advance(32 * 24 * time.Hour)
 		controllertest.Eventually(t, 30*time.Second, "it is expired", func() bool {
 			return c.Demo.Call(t, "GetUpdateNICPrice", P{"NICID": last, "Bandwidth": 3}).Code == retcode.ResourceExpired

@@ -281,9 +281,8 @@ func TestOuterVIPsExpire(t *testing.T) {
 		nic := c.nic(t, outer("Year", 3, nil))
 		c.Demo.Must(t, "AttachNIC", to(nic, vm))
 		c.nicIs(t, nic, "Bound")
-		carriers := P{"AssociatedResourceIDs": []string{vm}}
-		id := c.vip(t, c.outerVIP("Month", 2, carriers))
-		lasting := c.vip(t, c.outerVIP("Month", 2, P{"AutoRenew": true, "AssociatedResourceIDs": []string{vm}}))
+		carriers := func(renew bool) P { return P{"AutoRenew": renew, "AssociatedResourceIDs": []string{vm}} }
+		id, lasting := c.vip(t, c.outerVIP("Month", 2, carriers(false))), c.vip(t, c.outerVIP("Month", 2, carriers(true)))
 		c.Clock.Advance(32 * 24 * time.Hour)
 		// Nobody carries it any more, but the one that renews itself.
 		controllertest.Eventually(t, 30*time.Second, "it is carried by nobody", func() bool {
