@@ -186,6 +186,7 @@ func (h *Host) specDigest(s *pb.DomainSpec, datapath string) (string, error) {
 
 // settings are what a definition needs beside the specification.
 type settings struct {
+	arch     string
 	virtType string
 	datapath string
 	bridge   string
@@ -203,6 +204,10 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 	metadata, err := set.marker.xml()
 	if err != nil {
 		return nil, err
+	}
+	if set.arch == archARM { // all of its processors are there from the start, and nothing but UEFI starts it
+		s = proto.CloneOf(s)
+		s.MaxCpus, s.Uefi = 0, true
 	}
 	x := &libvirtxml.Domain{
 		Type:     set.virtType,
@@ -285,6 +290,9 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 		Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
 	}}
 	d.MemBalloon = &libvirtxml.DomainMemBalloon{Model: "virtio", Stats: &libvirtxml.DomainMemBalloonStats{Period: 10}}
+	if set.arch == archARM {
+		onARM(x, set)
+	}
 	if set.previous != nil {
 		keepHardware(x, set.previous)
 	}
@@ -359,7 +367,7 @@ func networkInterface(n *pb.DomainNIC, set settings) libvirtxml.DomainInterface 
 // keepHardware gives devices that stay the addresses they had, and the machine its version: a guest
 // that loses a disk or gains a card finds the others where they were.
 func keepHardware(x, old *libvirtxml.Domain) {
-	if old.OS != nil && old.OS.Type != nil && strings.Contains(old.OS.Type.Machine, "q35") {
+	if old.OS != nil && old.OS.Type != nil && strings.Contains(old.OS.Type.Machine, x.OS.Type.Machine) {
 		x.OS.Type.Machine = old.OS.Type.Machine
 	}
 	if old.OS != nil && x.OS.Firmware == "efi" && old.OS.Firmware == "efi" {

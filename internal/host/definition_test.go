@@ -78,10 +78,24 @@ func TestPoolDisksAreNotCached(t *testing.T) {
 	}
 }
 
+// armSettings are of a host that is no PC, with its drives.
+func armSettings(t *testing.T, virtType string) settings {
+	t.Helper()
+	set := sampleSettings(virtType, DatapathSystem)
+	set.arch = archARM
+	var err error
+	if set.cdroms, err = (&Host{arch: archARM}).cdroms(sample()); err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 func TestDefinition(t *testing.T) {
 	for name, set := range map[string]settings{
-		"domain-tcg-netdev.xml": sampleSettings(VirtQEMU, DatapathNetdev),
-		"domain-kvm-system.xml": sampleSettings(VirtKVM, DatapathSystem),
+		"domain-aarch64-kvm.xml": armSettings(t, VirtKVM),
+		"domain-aarch64-tcg.xml": armSettings(t, VirtQEMU),
+		"domain-tcg-netdev.xml":  sampleSettings(VirtQEMU, DatapathNetdev),
+		"domain-kvm-system.xml":  sampleSettings(VirtKVM, DatapathSystem),
 	} {
 		x, err := define(sample(), set)
 		if err != nil {
@@ -128,6 +142,36 @@ func TestSpice(t *testing.T) {
 	x.Devices.Audios = []libvirtxml.DomainAudio{{ID: 1, SPICE: &libvirtxml.DomainAudioSPICE{}}}
 	if !dropSpice(x) || dropSpice(x) || len(x.Devices.Graphics) != 1 || x.Devices.Graphics[0].VNC == nil || len(x.Devices.Audios) != 0 {
 		t.Errorf("without SPICE: %v and %v", x.Devices.Graphics, x.Devices.Audios)
+	}
+}
+
+// TestARM: nothing of a PC is left, whatever the specification has, and the machine's version stays.
+func TestARM(t *testing.T) {
+	spec := sample()
+	spec.MaxCpus, spec.MaxMemoryMib, spec.Seed = 8, 8192, nil
+	set := armSettings(t, VirtKVM)
+	set.seed = ""
+	set.previous = &libvirtxml.Domain{OS: &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Machine: "virt-7.2"}}}
+	x, err := define(spec, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := x.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"x86", "q35", "isa-", "vga", "sata", "apic", "hpet", "suspend", `current="`} {
+		if strings.Contains(text, part) {
+			t.Errorf("it has %q", part)
+		}
+	}
+	for _, part := range []string{`machine="virt-7.2"`, `firmware="efi"`, `cpus="0-1"`, `model="virtio-scsi"`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("it has no %q", part)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
 	}
 }
 

@@ -133,7 +133,7 @@ func (h *Host) defined(ctx context.Context, l *libvirt.Libvirt, spec *pb.DomainS
 		}
 	}
 	set := settings{
-		virtType: h.virtType, datapath: datapath, bridge: h.conf.Bridge, spice: h.spice.Load(),
+		arch: h.arch, virtType: h.virtType, datapath: datapath, bridge: h.conf.Bridge, spice: h.spice.Load(),
 		console: h.consolePath(spec.Id), previous: previous,
 	}
 	if d != nil {

@@ -48,7 +48,7 @@ func (h *Host) Health(ctx context.Context, r *pb.HealthRequest) (*pb.HealthRespo
 		HostId:       h.conf.HostID,
 		Version:      h.conf.Version,
 		Cpus:         uint32(runtime.NumCPU()),
-		Arch:         map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH],
+		Arch:         h.arch,
 		VirtType:     h.virtType,
 		ManagementIp: h.conf.ManagementIP,
 		Chassis:      chassis["system-id"],

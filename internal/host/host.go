@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,6 +88,7 @@ type Host struct {
 	tasks     map[string]*task       // shutdowns and restarts under way, by domain id
 	terminals map[string]*terminal   // open serial consoles, by domain id
 	work      map[string]*volumeWork // by volume id
+	arch      string                 // of the host and its guests: x86_64, aarch64
 	virtType  string                 // probed
 	datapath  string                 // probed
 	health    healthCache
@@ -182,6 +184,7 @@ func New(conf Config) (*Host, error) {
 		work:         map[string]*volumeWork{},
 		pools:        map[string]*pool{},
 		own:          &directory{dir: filepath.Join(dir, "volumes"), images: filepath.Join(dir, "images"), stretch: keyStretch},
+		arch:         map[string]string{"amd64": "x86_64", "arm64": archARM}[runtime.GOARCH],
 		virtType:     conf.VirtType,
 		datapath:     conf.Datapath,
 		deliverAfter: deliverAfter,

@@ -108,12 +108,15 @@ func (h *Host) changeMedia(l *libvirt.Libvirt, dom libvirt.Domain, live *libvirt
 // cdroms are the drives of a domain with what is in them.
 func (h *Host) cdroms(spec *pb.DomainSpec) ([]libvirtxml.DomainDisk, error) {
 	var out []libvirtxml.DomainDisk
-	for _, slot := range cdromSlots {
+	for i, slot := range cdromSlots {
 		drive := libvirtxml.DomainDisk{
 			Device:   "cdrom",
 			Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
 			Target:   &libvirtxml.DomainDiskTarget{Dev: slot, Bus: "sata"},
 			ReadOnly: &libvirtxml.DomainDiskReadOnly{},
+		}
+		if h.arch == archARM {
+			onSCSI(&drive, i)
 		}
 		for _, c := range spec.Cdroms {
 			if c.Slot != slot {

@@ -20,7 +20,7 @@ func spiceGraphic() libvirtxml.DomainGraphic {
 
 // spiceProbe is a domain of nothing but SPICE. It is not ours to who lists: it bears no marker.
 func (h *Host) spiceProbe() *libvirtxml.Domain {
-	return &libvirtxml.Domain{
+	x := &libvirtxml.Domain{
 		Type:   h.virtType,
 		Name:   "lingyun-spice-probe",
 		Memory: &libvirtxml.DomainMemory{Value: 16, Unit: "MiB"},
@@ -32,6 +32,11 @@ func (h *Host) spiceProbe() *libvirtxml.Domain {
 			MemBalloon:  &libvirtxml.DomainMemBalloon{Model: "none"},
 		},
 	}
+	if h.arch == archARM {
+		x.OS.Type.Arch, x.OS.Type.Machine = archARM, "virt"
+		x.Devices.Videos[0].Model.Type = "virtio"
+	}
+	return x
 }
 
 // probeSpice finds out whether guests can have SPICE: by starting one that has, and that never runs. What libvirt and QEMU

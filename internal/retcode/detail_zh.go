@@ -744,6 +744,7 @@ var detailZH = map[string]string{
 	"SetType %s is there already":                                        "SetType %s 已存在",
 	"SetType has 1 to %d letters, digits, dots, hyphens and underscores": "SetType 为 1 至 %d 个字母、数字、点、连字符或下划线",
 	"no usable host reaches storage %s":                                  "没有可用物理机能访问存储 %s",
+	"the host is of architecture %s, not %s":                             "物理机的架构为 %s，而非 %s",
 	"the host does not reach storage set %s":                             "该物理机无法访问存储集群 %s",
 	"the host of the machine does not reach storage %s":                  "虚拟机所在物理机无法访问存储 %s",
 }

@@ -24,6 +24,7 @@ type Host struct {
 
 	mu          sync.Mutex
 	down        bool
+	arch        string
 	bootTime    int64
 	epoch       uint64
 	generations map[string]uint64
@@ -74,7 +75,7 @@ func newHost(c *Cloud, n int) *Host {
 		name = fmt.Sprintf("simulated-%d", n)
 	}
 	return &Host{
-		cloud: c, id: fmt.Sprintf("host-sim%011d", n), name: name, known: map[string]uint64{},
+		cloud: c, id: fmt.Sprintf("host-sim%011d", n), name: name, arch: "x86_64", known: map[string]uint64{},
 		bootTime:    c.o.Clock.Now().Unix(),
 		generations: map[string]uint64{}, domains: map[string]*domain{}, volumes: map[string]*volume{},
 		images: map[string]uint64{}, exports: map[string]*pb.Export{}, files: map[string][]byte{}, guests: map[string]*guest{}, watchers: map[*watcher]bool{},
@@ -183,7 +184,7 @@ func (h *Host) Health(ctx context.Context, req *pb.HealthRequest) (*pb.HealthRes
 	}
 	return &pb.HealthResponse{
 		HostId: h.id, Hostname: h.name, Version: "simulated", Cpus: uint32(o.CPUs), MemoryMib: uint64(o.MemoryMiB),
-		DiskBytes: total, DiskFreeBytes: total - min(used, total), Arch: "x86_64", VirtType: "simulated", Chassis: h.id,
+		DiskBytes: total, DiskFreeBytes: total - min(used, total), Arch: h.arch, VirtType: "simulated", Chassis: h.id,
 		ManagementIp: "127.0.0.1", OverlayIp: "127.0.0.1", OverlayMtu: uint32(o.MTU), Networks: o.Networks, BootTime: h.bootTime, Pools: pools,
 	}, nil
 }

@@ -97,6 +97,14 @@ func (c *Cloud) IDs() []string {
 	return ids
 }
 
+// SetArch makes a host, which is there, one of an architecture; its next health call says so.
+func (c *Cloud) SetArch(id, arch string) {
+	h := c.byID[id]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.arch = arch
+}
+
 // Name of a host; empty when unknown.
 func (c *Cloud) Name(id string) string {
 	if h := c.byID[id]; h != nil {

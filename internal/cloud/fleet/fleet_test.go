@@ -317,6 +317,43 @@ func TestPlacementSpreads(t *testing.T) {
 	}
 }
 
+// TestArchitecture: what is of an architecture is placed on hosts of it: by belief, by the rows, and where an administrator says.
+func TestArchitecture(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := controllertest.Start(t, controllertest.Options{DB: db, Hosts: 3})
+		ids := c.Simulator.IDs()
+		c.Simulator.SetArch(ids[1], "aarch64")
+		c.Clock.Advance(3 * time.Second)
+		spot := fleet.Spot{Region: "cn", VMType: fleet.FirstVMType, StorageType: fleet.FirstStorageType, Demand: fleet.Demand{CPUs: 1, MemoryMiB: 1024, DiskGB: 40}}
+		of := func(arch string) []string {
+			spot.Arch = arch
+			return slices.Sorted(slices.Values(c.Fleet.Candidates(spot)))
+		}
+		controllertest.Eventually(t, 20*time.Second, "the ARM host is known as one", func() bool {
+			return slices.Equal(of("aarch64"), ids[1:2]) && slices.Equal(of("x86_64"), []string{ids[0], ids[2]})
+		})
+		for arch, hosts := range map[string][]string{"aarch64": ids[1:2], "x86_64": {ids[0], ids[2]}} {
+			for _, candidates := range [][]string{of(arch), nil, nil} {
+				if err := c.DB.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error {
+					host, err := c.Fleet.Place(ctx, tx, spot, candidates)
+					if err == nil && !slices.Contains(hosts, host) {
+						t.Errorf("%s is placed on %s", arch, host)
+					}
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, id := range ids {
+				err := c.DB.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error { return c.Fleet.PlaceOn(ctx, tx, spot, id) })
+				if (err == nil) != slices.Contains(hosts, id) || err != nil && retcode.Of(err) != retcode.NoIdleComputeSet {
+					t.Errorf("%s on %s: %v", arch, id, err)
+				}
+			}
+		}
+	})
+}
+
 func TestHealth(t *testing.T) {
 	c := controllertest.Start(t, controllertest.Options{Hosts: 3})
 	ids := c.Simulator.IDs()

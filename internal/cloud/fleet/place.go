@@ -113,11 +113,14 @@ func (s *Service) Place(ctx context.Context, tx bun.Tx, spot Spot, candidates []
 	return hostID, s.takeShared(ctx, tx, spot.Shared)
 }
 
-// PlaceOn reserves the spot's demand on one given host: codes as Reserve's, and 14004 when it does not reach a
-// shared storage set.
+// PlaceOn reserves the spot's demand on one given host: codes as Reserve's, 14003 when it is of another architecture,
+// and 14004 when it does not reach a shared storage set.
 func (s *Service) PlaceOn(ctx context.Context, tx bun.Tx, spot Spot, hostID string) error {
 	if err := s.Reserve(ctx, tx, hostID, spot.Demand); err != nil {
 		return err
+	}
+	if h, _ := s.HostInfo(hostID); spot.Arch != "" && h.Arch != spot.Arch {
+		return retcode.NoIdleComputeSet.Errorf("the host is of architecture %s, not %s", h.Arch, spot.Arch)
 	}
 	for id := range spot.Shared {
 		if !s.Reaches(id, hostID) {
