@@ -33,23 +33,18 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 		if err != nil {
 			return nil, err
 		}
+		if spec.Power == pb.Power_POWER_OFF {
+			if err := h.cut(l, spec.Id); err != nil {
+				return nil, err
+			}
+		}
 		d, err := h.defined(ctx, l, spec, r.GetFence().GetGeneration())
 		if err != nil {
 			return nil, err
 		}
-		var leaving []string
-		if on, err := active(l, d.dom); err != nil {
+		leaving, err := h.plug(ctx, l, d, spec)
+		if err != nil {
 			return nil, err
-		} else if on && spec.Power != pb.Power_POWER_OFF { // a QEMU that hangs can be ended, and asked nothing
-			if err := h.plugCompute(l, d, spec); err != nil {
-				return nil, err
-			}
-			if leaving, err = h.plugDisks(ctx, l, d, spec); err != nil {
-				return nil, err
-			}
-			if err := h.plugNICs(l, d, spec); err != nil {
-				return nil, err
-			}
 		}
 		if err := h.power(l, d, spec); err != nil {
 			return nil, err
@@ -64,6 +59,48 @@ func (h *Host) EnsureDomain(ctx context.Context, r *pb.EnsureDomainRequest) (*pb
 		h.events.publish(state)
 		return state, nil
 	})
+}
+
+// cut ends a guest's QEMU. It comes before all else that is asked of libvirt: while a QEMU that hangs was asked to shut
+// down, libvirt keeps whoever wants to change its guest waiting, but not who ends it.
+func (h *Host) cut(l *libvirt.Libvirt, id string) error {
+	h.endTask(id)
+	d, _, err := h.find(l, id)
+	if err != nil || d == nil {
+		return err
+	}
+	if on, err := active(l, d.dom); err != nil || !on {
+		return err
+	}
+	if err := l.DomainDestroyFlags(d.dom, 0); err != nil && !isInvalid(err) {
+		return virtError(err)
+	}
+	return nil
+}
+
+// plug gives a running guest the CPUs, memory, discs, volumes and NICs of its specification; leaving are volumes that it
+// still has to let go of. A guest that is to be off is asked nothing: its QEMU may hang, or end while it is asked. Like
+// one that went off under our hands it has what is wanted from its next start.
+func (h *Host) plug(ctx context.Context, l *libvirt.Libvirt, d *domain, spec *pb.DomainSpec) (leaving []string, err error) {
+	if spec.Power == pb.Power_POWER_SHUTDOWN || spec.Power == pb.Power_POWER_OFF {
+		return nil, nil
+	}
+	if on, err := active(l, d.dom); err != nil || !on {
+		return nil, err
+	}
+	err = h.plugCompute(l, d, spec)
+	if err == nil {
+		leaving, err = h.plugDisks(ctx, l, d, spec)
+	}
+	if err == nil {
+		err = h.plugNICs(l, d, spec)
+	}
+	if err != nil {
+		if on, e := active(l, d.dom); e == nil && !on {
+			return nil, nil
+		}
+	}
+	return leaving, err
 }
 
 // union are the strings of two lists, in order, each once.
@@ -245,15 +282,9 @@ func (h *Host) power(l *libvirt.Libvirt, d *domain, spec *pb.DomainSpec) error {
 			h.endTask(spec.Id)
 		}
 		return nil
-	case pb.Power_POWER_OFF:
-		h.endTask(spec.Id)
+	case pb.Power_POWER_OFF: // cut has done it
 		d.marker.Stopping, d.marker.Restarting = false, 0
 		d.marker.Restart = max(d.marker.Restart, spec.RestartSerial)
-		if on {
-			if err := l.DomainDestroyFlags(d.dom, 0); err != nil && !isInvalid(err) {
-				return virtError(err)
-			}
-		}
 	}
 	return h.save(l, d)
 }

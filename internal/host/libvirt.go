@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -145,6 +146,10 @@ func virtError(err error) error {
 			return fmt.Errorf("%w: libvirt: %w", hostlink.ErrNotFound, err)
 		case libvirt.ErrOperationTimeout, libvirt.ErrAgentUnresponsive, libvirt.ErrRPC:
 			return fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
+		case libvirt.ErrSystemError:
+			if strings.Contains(e.Message, "monitor") { // its QEMU ended while it was asked
+				return fmt.Errorf("%w: libvirt: %w", hostlink.ErrUnavailable, err)
+			}
 		}
 		return fmt.Errorf("host: libvirt: %w", err)
 	}

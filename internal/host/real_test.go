@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -358,6 +359,26 @@ func TestInside(t *testing.T) {
 		if definition := e.define(vmID); strings.Contains(definition, "spice") || !strings.Contains(definition, "type='vnc'") {
 			t.Errorf("defined as %s", definition)
 		}
+	})
+
+	t.Run("a QEMU that hangs is ended", func(t *testing.T) {
+		pid, err := strconv.Atoi(e.qemu(vmID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Kill(pid, unix.SIGCONT)
+		spec.Power = pb.Power_POWER_SHUTDOWN
+		if d, err := ensure(&pb.EnsureDomainRequest{Fence: fenced(8), Spec: spec}); err != nil || d.State != pb.DomainState_DOMAIN_STATE_STOPPING {
+			t.Fatalf("asked to shut down: %v %v", d, err)
+		}
+		spec.Power = pb.Power_POWER_OFF
+		eventually(t, "it is off", func() bool {
+			d, err := ensure(&pb.EnsureDomainRequest{Fence: fenced(8), Spec: spec})
+			return err == nil && d.State == pb.DomainState_DOMAIN_STATE_STOPPED
+		})
 	})
 
 	t.Run("removed", func(t *testing.T) {
