@@ -107,6 +107,7 @@ type Service struct {
 	storageOvercommit int64         // of new sets, in percent
 	turn              atomic.Uint64 // of hosts, to handle disks that no machine has
 
+	guesses  []guess     // guarded by mu
 	dirty    atomic.Bool // the belief about free capacity may be wrong
 	reloaded time.Time   // by the refresh loop
 	images   singleflight.Group

@@ -65,6 +65,22 @@ const (
 	refreshAnyway = time.Minute
 )
 
+// guess is what a caller of Candidates is assumed to take. Rows that are read a moment later may not have it yet, so it
+// counts for as long as such a transaction may take, and most are counted twice meanwhile: that only spreads machines.
+type guess struct {
+	host   string
+	demand placement.Demand
+	at     time.Time
+}
+
+const guessLife = 2 * refreshEvery
+
+func (g guess) on(h *placement.Host) {
+	h.CPUsUsed += g.demand.CPUs
+	h.MemoryUsed += g.demand.MemoryMiB
+	h.DiskUsed += g.demand.DiskGB
+}
+
 // setView is what is believed of the hosts of one compute set. It is guarded by Service.mu.
 type setView struct {
 	region, vmType string
@@ -92,11 +108,10 @@ func (s *Service) Candidates(spot Spot) []string {
 			ids[i] = v.hosts[c].ID
 		}
 		if len(chosen) > 0 {
-			// Assume the first is taken, so that the next caller goes elsewhere. The next reload corrects it.
-			h := &v.hosts[chosen[0]]
-			h.CPUsUsed += d.CPUs
-			h.MemoryUsed += d.MemoryMiB
-			h.DiskUsed += d.DiskGB
+			// Assume the first is taken, so that the next caller goes elsewhere.
+			g := guess{ids[0], d, time.Now()}
+			g.on(&v.hosts[chosen[0]])
+			s.guesses = append(s.guesses, g)
 		}
 		return ids
 	}
@@ -345,6 +360,14 @@ func (s *Service) reload(ctx context.Context) error {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.guesses = slices.DeleteFunc(s.guesses, func(g guess) bool { return time.Since(g.at) > guessLife })
+	guessed := map[string][]guess{}
+	for _, g := range s.guesses {
+		guessed[g.host] = append(guessed[g.host], g)
+	}
+	if len(s.guesses) > 0 {
+		s.dirty.Store(true) // until they are forgotten
+	}
 	order := make([]*member, 0, len(rows))
 	for _, row := range rows {
 		m := s.members[row.ID]
@@ -356,9 +379,13 @@ func (s *Service) reload(ctx context.Context) error {
 		m.set(row)
 		order = append(order, m)
 		if v := snapshot[row.ComputeSet]; v != nil {
-			v.hosts = append(v.hosts, placement.Host{ID: row.ID, CPUs: row.CPUTotal, CPUsUsed: row.CPUUsed, MemoryMiB: row.MemoryTotal,
+			h := placement.Host{ID: row.ID, CPUs: row.CPUTotal, CPUsUsed: row.CPUUsed, MemoryMiB: row.MemoryTotal,
 				MemoryUsed: row.MemoryUsed, DiskGB: row.DiskTotal, DiskUsed: row.DiskUsed, Unusable: m.row.Down || m.row.Locked || m.link == nil,
-				StorageSet: types[row.StorageSet], StorageUnusable: m.diskFull(), Pools: m.reached(), Arch: row.Arch})
+				StorageSet: types[row.StorageSet], StorageUnusable: m.diskFull(), Pools: m.reached(), Arch: row.Arch}
+			for _, g := range guessed[row.ID] {
+				g.on(&h)
+			}
+			v.hosts = append(v.hosts, h)
 		}
 	}
 	s.order, s.snapshot, s.pools = order, snapshot, pools
