@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,33 +43,19 @@ type pool struct {
 	status     *pb.PoolStatus
 }
 
-var (
-	validCeph    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	validMonitor = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-)
-
 // checkPool refuses what must not come into a configuration file.
 func checkPool(p *pb.Pool) error {
 	if err := checkID("storage set", p.GetId()); err != nil {
 		return err
 	}
 	bad := func(what string) error { return fmt.Errorf("%w: %s of pool %s", hostlink.ErrInvalid, what, p.Id) }
-	if len(p.Monitors) == 0 || len(p.Monitors) > 16 {
+	if len(p.Monitors) == 0 || len(p.Monitors) > hostlink.MaxMonitors || slices.ContainsFunc(p.Monitors, func(m string) bool { return !hostlink.ValidMonitor(m) }) {
 		return bad("monitors")
 	}
-	for _, m := range p.Monitors {
-		host, port, err := net.SplitHostPort(m)
-		if err != nil {
-			host, port = m, "1"
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || net.ParseIP(host) == nil && !validMonitor.MatchString(host) {
-			return bad("monitors")
-		}
-	}
-	if !validCeph.MatchString(p.Name) || !validCeph.MatchString(p.User) {
+	if !hostlink.ValidPoolName(p.Name) || !hostlink.ValidPoolName(p.User) {
 		return bad("name or user")
 	}
-	if raw, err := base64.StdEncoding.DecodeString(p.Key); err != nil || len(raw) < 16 || len(raw) > 256 {
+	if !hostlink.ValidPoolKey(p.Key) {
 		return bad("key")
 	}
 	return nil

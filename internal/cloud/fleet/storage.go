@@ -3,9 +3,7 @@ package fleet
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"errors"
-	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,6 +16,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/database"
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -46,46 +45,31 @@ type cephRequest struct {
 	ClusterID string   `doc:"fsid of the cluster: hosts refuse another"`
 }
 
-var (
-	cephName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	monitorName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-	setTypeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-)
+var setTypeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 const (
-	maxMonitors = 16
-	maxSetType  = 63
-	maxAlias    = 128
+	maxSetType = 63
+	maxAlias   = 128
 )
-
-// checkMonitor accepts HOST, HOST:PORT and [IPv6]:PORT.
-func checkMonitor(text string) bool {
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		host, port = text, "3300"
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0 && (net.ParseIP(host) != nil || monitorName.MatchString(host))
-}
 
 // check refuses what no cluster can be reached with (113).
 func (c *cephConfig) check() error {
 	bad := retcode.InvalidParameter
-	if len(c.Monitors) == 0 || len(c.Monitors) > maxMonitors {
-		return bad.Errorf("CephConfig.Monitors names 1 to %d monitors", maxMonitors)
+	if len(c.Monitors) == 0 || len(c.Monitors) > hostlink.MaxMonitors {
+		return bad.Errorf("CephConfig.Monitors names 1 to %d monitors", hostlink.MaxMonitors)
 	}
 	for _, m := range c.Monitors {
-		if !checkMonitor(m) {
+		if !hostlink.ValidMonitor(m) {
 			return bad.Errorf("CephConfig.Monitors: %q is no ADDRESS or ADDRESS:PORT", m)
 		}
 	}
-	if !cephName.MatchString(c.Pool) {
+	if !hostlink.ValidPoolName(c.Pool) {
 		return bad.Errorf("CephConfig.Pool is the name of a pool")
 	}
-	if !cephName.MatchString(c.User) {
+	if !hostlink.ValidPoolName(c.User) {
 		return bad.Errorf("CephConfig.User is the name of a cephx user, without client.")
 	}
-	if raw, err := base64.StdEncoding.DecodeString(c.Key); err != nil || len(raw) < 16 || len(raw) > 256 {
+	if !hostlink.ValidPoolKey(c.Key) {
 		return bad.Errorf("CephConfig.Key is the user's cephx key in base64")
 	}
 	if c.ClusterID != "" && uuid.Validate(c.ClusterID) != nil {
