@@ -135,6 +135,18 @@ func TestCephInside(t *testing.T) {
 	}
 }
 
+// worked repeats a call until the work that it began is done: on a busy machine that takes longer than one waits.
+func worked(t *testing.T, call func() (*pb.Volume, error)) *pb.Volume {
+	t.Helper()
+	for {
+		v, err := call()
+		must(t, err)
+		if !v.Working {
+			return v
+		}
+	}
+}
+
 // newRBD is the driver of a pool with a golden image that no agent has.
 func newRBD(t *testing.T, p *pool) (drive, *image) {
 	_, im := newDirectory(t)
@@ -240,13 +252,9 @@ func (e *engines) guestOnCeph(t *testing.T, h *Host, cluster *cephtest.Cluster) 
 		t.Helper()
 		s := &pb.VolumeSpec{Id: id, SizeBytes: 64 << 20, Pool: poolID}
 		f(s)
-		for {
-			v, err := h.EnsureVolume(ctx, &pb.EnsureVolumeRequest{Fence: &pb.Fence{Epoch: 1}, Spec: s})
-			must(t, err)
-			if !v.Working {
-				return
-			}
-		}
+		worked(t, func() (*pb.Volume, error) {
+			return h.EnsureVolume(ctx, &pb.EnsureVolumeRequest{Fence: &pb.Fence{Epoch: 1}, Spec: s})
+		})
 	}
 	begun := time.Now()
 	volume("disk-system00000000", func(s *pb.VolumeSpec) { s.ImageDigest, s.SizeBytes = digest, 128<<20 })
@@ -333,9 +341,9 @@ func (e *engines) guestOnCeph(t *testing.T, h *Host, cluster *cephtest.Cluster) 
 	// Live: a snapshot, growth, and what was written after the snapshot.
 	snapshot := func(volume, id string) *pb.Volume {
 		t.Helper()
-		v, err := h.EnsureSnapshot(ctx, &pb.EnsureSnapshotRequest{Fence: &pb.Fence{Epoch: 1}, VolumeId: volume, Id: id, Pool: poolID})
-		must(t, err)
-		return v
+		return worked(t, func() (*pb.Volume, error) {
+			return h.EnsureSnapshot(ctx, &pb.EnsureSnapshotRequest{Fence: &pb.Fence{Epoch: 1}, VolumeId: volume, Id: id, Pool: poolID})
+		})
 	}
 	begun = time.Now()
 	v := snapshot("disk-plain000000000", "snapshot-live000000")
@@ -361,9 +369,11 @@ func (e *engines) guestOnCeph(t *testing.T, h *Host, cluster *cephtest.Cluster) 
 	all := spec.Disks
 	spec.Disks = system
 	eventually(t, "the guest let go of its disks", func() bool { return len(ensure().Volumes) == 1 })
-	back, err := h.RollbackVolume(ctx, &pb.RollbackVolumeRequest{Fence: &pb.Fence{Epoch: 1}, VolumeId: "disk-plain000000000", SnapshotId: "snapshot-live000000", Pool: poolID})
-	if err != nil || back.SizeBytes != 96<<20 {
-		t.Fatalf("rolled back: %v %v", back, err)
+	back := worked(t, func() (*pb.Volume, error) {
+		return h.RollbackVolume(ctx, &pb.RollbackVolumeRequest{Fence: &pb.Fence{Epoch: 1}, VolumeId: "disk-plain000000000", SnapshotId: "snapshot-live000000", Pool: poolID})
+	})
+	if back.SizeBytes != 96<<20 {
+		t.Fatalf("rolled back: %v", back)
 	}
 	spec.Disks = all
 	ensure()
