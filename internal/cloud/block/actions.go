@@ -1,6 +1,7 @@
 package block
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
@@ -59,13 +61,10 @@ func checkPeriod(chargeType string, quantity int) error {
 }
 
 // checkWords checks what people write of a new resource.
-func checkWords(name, remark, project string) (string, error) {
+func checkWords(name, remark string) (string, error) {
 	name, err := resource.Name(name)
 	if err == nil {
 		_, err = resource.Remark(remark)
-	}
-	if err == nil && project != "" {
-		err = retcode.ProjectNotFound.Errorf("ProjectID %s", project)
 	}
 	return name, err
 }
@@ -102,7 +101,7 @@ func (s *Service) createDisk(ctx context.Context, c *action.Call, q *createDiskR
 	if err != nil {
 		return nil, err
 	}
-	name, err := checkWords(q.Name, q.Remark, q.ProjectID)
+	name, err := checkWords(q.Name, q.Remark)
 	if err != nil {
 		return nil, err
 	}
@@ -121,14 +120,15 @@ func (s *Service) createDisk(ctx context.Context, c *action.Call, q *createDiskR
 		s.Encrypt(&d, secret)
 		rows = append(rows, d)
 	}
-	return s.acceptCreate(ctx, c, rows, q.TagKeyValuePairs, func(ctx context.Context, tx bun.Tx, d *Disk) (err error) {
+	return s.acceptCreate(ctx, c, rows, q.ProjectID, q.TagKeyValuePairs, func(ctx context.Context, tx bun.Tx, d *Disk) (err error) {
 		d.HostID, err = s.Fleet.PlaceDisk(ctx, tx, set, d.SizeGB)
 		return err
 	})
 }
 
-// acceptCreate writes new disks with all that they hold, and their operations. place reserves the room of one.
-func (s *Service) acceptCreate(ctx context.Context, c *action.Call, rows []Disk, tags []string,
+// acceptCreate writes new disks with all that they hold, and their operations, into a project group (empty: the
+// tenant's default). place reserves the room of one.
+func (s *Service) acceptCreate(ctx context.Context, c *action.Call, rows []Disk, project string, tags []string,
 	place func(ctx context.Context, tx bun.Tx, d *Disk) error, locks ...workflow.Lock) (*createDiskResponse, error) {
 	out := &createDiskResponse{DiskIDs: []string{}}
 	for _, d := range rows {
@@ -137,11 +137,16 @@ func (s *Service) acceptCreate(ctx context.Context, c *action.Call, rows []Disk,
 	var operations []string
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
 		operations = nil
+		group, err := identity.Project(ctx, tx, c, project)
+		if err != nil {
+			return err
+		}
 		if err := s.Catalog.Reserve(ctx, tx, rows[0].Company, rows[0].Region, Quota(rows...)); err != nil {
 			return err
 		}
 		for i := range rows {
 			d := rows[i]
+			d.Project = group
 			if err := place(ctx, tx, &d); err != nil {
 				return err
 			}
@@ -282,7 +287,7 @@ func (s *Service) begin(ctx context.Context, tx bun.Tx, c *action.Call, d *Disk,
 	if to == "" {
 		to = d.State
 	}
-	if err := s.move(ctx, tx, d, to, "reason_code", "reason", "vm_id", "target", "plug", "host_id", "from_host", "size_gb", "hidden", "limited",
+	if err := s.move(ctx, tx, d, to, "reason_code", "reason", "vm_id", "target", "plug", "host_id", "from_host", "size_gb", "hidden", "deleted_at", "limited",
 		"read_iops", "write_iops", "total_iops", "read_mbps", "write_mbps", "total_mbps"); err != nil {
 		return "", err
 	}
@@ -358,7 +363,7 @@ type cloneDiskRequest struct {
 	ChargeType string `validate:"required,oneof=Dynamic Month Year" doc:"Dynamic is hourly"`
 	SrcID      string `validate:"required" doc:"source disk id"`
 	Quantity   int    `default:"1" doc:"periods; Month 1-11, Year 1-5, ignored for Dynamic"`
-	ProjectID  string `doc:"project group id"`
+	ProjectID  string `doc:"project group id; the source's when left out"`
 	Remark     string `validate:"max=100" doc:"free text"`
 	DiskSpace  int    `doc:"GB, not below the source; default the source's"`
 	action.Tenant
@@ -371,7 +376,7 @@ func (s *Service) cloneDisk(ctx context.Context, c *action.Call, q *cloneDiskReq
 	if err := checkPeriod(q.ChargeType, q.Quantity); err != nil {
 		return nil, err
 	}
-	name, err := checkWords(q.Name, q.Remark, q.ProjectID)
+	name, err := checkWords(q.Name, q.Remark)
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +407,7 @@ func (s *Service) cloneDisk(ctx context.Context, c *action.Call, q *cloneDiskReq
 	if err := s.inherit(&d, source); err != nil {
 		return nil, err
 	}
-	out, err := s.acceptCreate(ctx, c, []Disk{d}, nil, func(ctx context.Context, tx bun.Tx, d *Disk) error {
+	out, err := s.acceptCreate(ctx, c, []Disk{d}, cmp.Or(q.ProjectID, source.Project), nil, func(ctx context.Context, tx bun.Tx, d *Disk) error {
 		now, err := ByID(ctx, tx, c.Scope(), source.ID)
 		if err != nil {
 			return err
@@ -448,7 +453,7 @@ func (s *Service) deleteDisk(ctx context.Context, c *action.Call, q *oneDiskRequ
 		if copied, err := copying(ctx, tx, "src_disk", d.ID); err != nil || copied {
 			return errors.Join(err, retcode.DiskStateUnstable.Errorf("a disk is being created from a snapshot of %s", d.ID))
 		}
-		d.Hidden = true
+		d.Hidden, d.DeletedAt = true, s.Clock.Micros() // it is in the bin from now on, Deleting at first
 		return nil
 	})
 }

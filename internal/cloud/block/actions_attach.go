@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -16,11 +17,17 @@ import (
 type attachDiskRequest struct {
 	DiskID       string `validate:"required" doc:"disk id"`
 	ResourceID   string `validate:"required" doc:"virtual machine id"`
-	ResourceType string `validate:"required,oneof=VM" doc:"resource type"`
+	ResourceType string `validate:"required" doc:"VM"`
 	action.Tenant
 }
 
 func (s *Service) attachDisk(ctx context.Context, c *action.Call, q *attachDiskRequest) (*action.Empty, error) {
+	if q.ResourceType != "VM" {
+		return nil, retcode.InvalidResourceType.Errorf("ResourceType %s takes no disks", q.ResourceType)
+	}
+	if !strings.HasPrefix(q.ResourceID, "vm-") {
+		return nil, retcode.InvalidResourceType.Errorf("%s is no VM", q.ResourceID)
+	}
 	return nil, s.changeOn(ctx, c, q.DiskID, q.ResourceID, verbAttach, verbAttachOther, Bounding, s.flows.attach, s.beginAttach)
 }
 

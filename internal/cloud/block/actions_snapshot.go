@@ -1,6 +1,7 @@
 package block
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"unicode/utf8"
@@ -8,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/tag"
@@ -35,7 +37,7 @@ type createSnapshotRequest struct {
 	Name             string   `validate:"required" doc:"1-30 printable characters"`
 	DiskID           string   `validate:"required" doc:"disk id"`
 	Remark           string   `validate:"max=100" doc:"free text"`
-	ProjectID        string   `doc:"project group id; a snapshot is in that of its disk"`
+	ProjectID        string   `doc:"project group id; the disk's when left out"`
 	Type             string   `default:"Manual" validate:"oneof=Manual Automatic" doc:"who made it"`
 	TagKeyValuePairs []string `doc:"base64(key):base64(value)"`
 	action.Tenant
@@ -48,7 +50,7 @@ func (s *Service) createSnapshot(ctx context.Context, c *action.Call, q *createS
 	if err != nil {
 		return nil, err
 	}
-	if _, err := checkWords(q.Name, q.Remark, q.ProjectID); err != nil {
+	if _, err := resource.Remark(q.Remark); err != nil {
 		return nil, err
 	}
 	c.AddResource(q.DiskID)
@@ -56,6 +58,9 @@ func (s *Service) createSnapshot(ctx context.Context, c *action.Call, q *createS
 	err = s.run(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		d, err := ByID(ctx, tx, c.Scope(), q.DiskID)
 		if err != nil {
+			return "", err
+		}
+		if n.Project, err = identity.Project(ctx, tx, c, cmp.Or(q.ProjectID, d.Project)); err != nil {
 			return "", err
 		}
 		op, err := s.beginSnapshot(ctx, tx, c, d, n)
@@ -77,12 +82,12 @@ func (s *Service) BeginSnapshotTx(ctx context.Context, tx bun.Tx, company int64,
 	if err != nil {
 		return "", "", err
 	}
-	n := &Snapshot{Name: name, Type: Automatic}
+	n := &Snapshot{Name: name, Type: Automatic, Project: d.Project}
 	operation, err = s.beginSnapshot(ctx, tx, nil, d, n)
 	return operation, n.ID, err
 }
 
-// beginSnapshot completes the row of a snapshot and accepts its making.
+// beginSnapshot completes the row of a snapshot (Name, Remark, Type and Project are given) and accepts its making.
 func (s *Service) beginSnapshot(ctx context.Context, tx bun.Tx, c *action.Call, d *Disk, n *Snapshot) (string, error) {
 	if err := check(d, verbSnapshot); err != nil {
 		return "", err
@@ -90,11 +95,11 @@ func (s *Service) beginSnapshot(ctx context.Context, tx bun.Tx, c *action.Call, 
 	if err := unmade(d); err != nil {
 		return "", err
 	}
-	if d.Shareable {
-		return "", retcode.InvalidResourceState.Errorf("%s is shared: such disks have no snapshots", d.ID)
+	if err := d.HasSnapshots(); err != nil {
+		return "", err
 	}
 	if most := s.Catalog.Config.SnapshotsPerDisk(ctx, d.Region); most > 0 {
-		have, err := tx.NewSelect().Model((*Snapshot)(nil)).Where("disk_id = ? AND ended_at = 0 AND state <> ?", d.ID, SnapshotFailed).Count(ctx)
+		have, err := tx.NewSelect().Model((*Snapshot)(nil)).Where("disk_id = ? AND ended_at = 0 AND state NOT IN (?, ?)", d.ID, SnapshotFailed, SnapshotDeleting).Count(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -103,7 +108,7 @@ func (s *Service) beginSnapshot(ctx context.Context, tx bun.Tx, c *action.Call, 
 		}
 	}
 	now := s.Clock.Micros()
-	n.ID, n.Region, n.Company, n.Project = database.NewID("snapshot"), d.Region, d.Company, d.Project
+	n.ID, n.Region, n.Company = database.NewID("snapshot"), d.Region, d.Company
 	n.DiskID, n.DiskRole, n.State, n.SizeGB, n.Encrypted = d.ID, d.Role, SnapshotCreating, d.SizeGB, d.Secret != ""
 	n.CreatedAt, n.UpdatedAt, n.Generation = now, now, 1
 	return s.begin(ctx, tx, c, d, verbSnapshot, Snapshoting, s.flows.snapshot, func(ctx context.Context, tx bun.Tx, _ *Disk, j *job) error {
@@ -124,6 +129,9 @@ func (s *Service) rollbackSnapshot(ctx context.Context, c *action.Call, q *rollb
 	return nil, s.run(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		d, err := ByID(ctx, tx, c.Scope(), q.DiskID)
 		if err != nil {
+			return "", err
+		}
+		if err := lost(d); err != nil {
 			return "", err
 		}
 		n, err := snapshotByID(ctx, tx, c.Scope(), q.SnapshotID)
@@ -233,7 +241,7 @@ type createFromSnapshotRequest struct {
 	Name             string   `validate:"required" doc:"1-63 printable characters"`
 	ChargeType       string   `validate:"required,oneof=Dynamic Month Year" doc:"Dynamic is hourly"`
 	Quantity         *int     `validate:"required" doc:"periods; Month 1-11, Year 1-5, ignored for Dynamic"`
-	ProjectID        string   `doc:"project group id"`
+	ProjectID        string   `doc:"project group id; the snapshot's when left out"`
 	Remark           string   `validate:"max=100" doc:"free text"`
 	Count            int      `default:"1" validate:"min=1,max=10" doc:"how many disks"`
 	TagKeyValuePairs []string `doc:"base64(key):base64(value)"`
@@ -245,27 +253,50 @@ type createFromSnapshotResponse struct {
 	DiskIDs []string
 }
 
+// HasSnapshots refuses a disk that cannot have snapshots whatever it waits for: 202 a shared one, 5002 in the bin, 205
+// destroyed.
+func (d *Disk) HasSnapshots() error {
+	if d.Shareable {
+		return retcode.InvalidResourceState.Errorf("%s is shared: such disks have no snapshots", d.ID)
+	}
+	return lost(d)
+}
+
+// lost refuses a disk that is in the bin (5002) or destroyed (205).
+func lost(d *Disk) error {
+	if v := life.Judge(d.State, verbSnapshot); v != binned && v != gone {
+		return nil
+	}
+	return check(d, verbSnapshot)
+}
+
+// sourceOf reads the snapshot that disks are made of, and its disk: 200 unknown, 205 destroyed, 5002 when it went with
+// its disk to the bin.
+func (s *Service) sourceOf(ctx context.Context, c *action.Call, id string) (*Snapshot, *Disk, error) {
+	n, err := anySnapshot(ctx, s.DB.Reader(), c.Scope(), id)
+	if err != nil {
+		return nil, nil, err
+	}
+	source, err := ByID(ctx, s.DB.Reader(), action.Scope{}, n.DiskID)
+	if err == nil {
+		err = cmp.Or(lost(source), n.ended())
+	}
+	return n, source, err
+}
+
 // createFromSnapshot makes disks as one was: of the same size and storage, with its key. One of a system disk's
 // snapshot can start a machine.
 func (s *Service) createFromSnapshot(ctx context.Context, c *action.Call, q *createFromSnapshotRequest) (*createFromSnapshotResponse, error) {
 	if err := checkPeriod(q.ChargeType, *q.Quantity); err != nil {
 		return nil, err
 	}
-	name, err := checkWords(q.Name, q.Remark, q.ProjectID)
+	name, err := checkWords(q.Name, q.Remark)
 	if err != nil {
 		return nil, err
 	}
-	n, err := snapshotByID(ctx, s.DB.Reader(), c.Scope(), q.SrcSnapshotID)
+	n, source, err := s.sourceOf(ctx, c, q.SrcSnapshotID)
 	if err != nil {
 		return nil, err
-	}
-	source, err := ByID(ctx, s.DB.Reader(), action.Scope{}, n.DiskID)
-	if err != nil {
-		return nil, err
-	}
-	switch life.Judge(source.State, verbSnapshot) {
-	case binned, gone:
-		return nil, check(source, verbSnapshot)
 	}
 	if _, err := s.Fleet.StorageSet(ctx, source.Company, source.Region, source.SetType); err != nil {
 		return nil, err
@@ -280,7 +311,7 @@ func (s *Service) createFromSnapshot(ctx context.Context, c *action.Call, q *cre
 		rows = append(rows, d)
 	}
 	c.AddResource(n.ID)
-	out, err := s.acceptCreate(ctx, c, rows, q.TagKeyValuePairs, func(ctx context.Context, tx bun.Tx, d *Disk) error {
+	out, err := s.acceptCreate(ctx, c, rows, cmp.Or(q.ProjectID, n.Project), q.TagKeyValuePairs, func(ctx context.Context, tx bun.Tx, d *Disk) error {
 		now, err := snapshotByID(ctx, tx, c.Scope(), n.ID)
 		if err == nil && now.State != SnapshotNormal {
 			err = retcode.SnapshotStateUnstable.Errorf("%s is %s", now.ID, now.State)

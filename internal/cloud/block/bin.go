@@ -20,7 +20,7 @@ const sweepBatch = 500
 // BinnedDisks lists data disks in the recycle bin, the newest deletion first, and how many match in all.
 func (s *Service) BinnedDisks(ctx context.Context, f resource.BinFilter) ([]Disk, int, error) {
 	var rows []Disk
-	n, err := f.Scan(ctx, s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?, ?)", Deleted, Releasing, Unterminated))
+	n, err := f.Scan(ctx, s.DB.Reader().NewSelect().Model(&rows).Where("state IN (?, ?, ?, ?)", Deleting, Deleted, Releasing, Unterminated))
 	return rows, n, err
 }
 

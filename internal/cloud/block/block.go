@@ -72,7 +72,7 @@ func New(d Deps) *Service {
 	s := &Service{Deps: d}
 	s.register()
 	s.Fleet.OnWanted(s.wanted)
-	s.Ledger.Register(ledger.Kind{Name: ledger.Disk, Table: "disk", Remove: s.removeExpired})
+	s.Ledger.Register(ledger.Kind{Name: ledger.Disk, Table: "disk", AutoRenew: true, Remove: s.removeExpired})
 	return s
 }
 

@@ -136,9 +136,9 @@ func (s *Service) describeDisk(ctx context.Context, c *action.Call, q *describeD
 // describe turns a page of rows into what clients see, with a query for each kind of thing that belongs to them.
 func (s *Service) describe(ctx context.Context, c *action.Call, rows []Disk) ([]diskInfo, error) {
 	r := s.DB.Reader()
-	ids, companies, vms := make([]string, len(rows)), []int64{}, []string{}
+	ids, groups, companies, vms := make([]string, len(rows)), make([]string, len(rows)), []int64{}, []string{}
 	for i, d := range rows {
-		ids[i] = d.ID
+		ids[i], groups[i] = d.ID, d.Project
 		if !slices.Contains(companies, d.Company) {
 			companies = append(companies, d.Company)
 		}
@@ -160,6 +160,10 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []Disk) ([]
 		return nil, err
 	}
 	emails, err := s.Identity.Emails(ctx, companies)
+	if err != nil {
+		return nil, err
+	}
+	projects, err := s.Identity.ProjectNames(ctx, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -188,8 +192,8 @@ func (s *Service) describe(ctx context.Context, c *action.Call, rows []Disk) ([]
 		d := &rows[i]
 		set, limited := sets[d.SetID], s.Catalog.Config.DiskQoS(ctx, d.Region)
 		info := diskInfo{
-			Region: d.Region, CompanyID: d.Company, Email: emails[d.Company], ProjectID: d.Project, DiskID: d.ID, Name: d.Name, Remark: d.Remark,
-			DiskType: d.Role, DiskStatus: d.State, Reason: d.Why(c.Language), Size: d.SizeGB, Drive: d.Target, SetType: d.SetType,
+			Region: d.Region, CompanyID: d.Company, Email: emails[d.Company], ProjectID: d.Project, ProjectName: projects[d.Project], DiskID: d.ID,
+			Name: d.Name, Remark: d.Remark, DiskType: d.Role, DiskStatus: d.State, Reason: d.Why(c.Language), Size: d.SizeGB, Drive: d.Target, SetType: d.SetType,
 			SetAlias: set.Alias, SetArch: set.Arch, SetID: d.SetID, Media: set.Media, ChargeType: d.ChargeType, AutoRenew: d.AutoRenew,
 			CreateTime: seconds(d.CreatedAt), ExpireTime: seconds(d.ExpireAt), AttachInfos: []attachInfo{}, ShareAble: d.Shareable,
 			Encrypted: d.Secret != "", DisableQoS: !limited, SnapshotCount: snapshots[d.ID], SrcSnapshotID: d.SrcSnapshot, Tags: tags[d.ID],
@@ -278,9 +282,9 @@ func (s *Service) describeSnapshot(ctx context.Context, c *action.Call, q *descr
 	if q.Limit == 0 || len(rows) == 0 {
 		return out, nil
 	}
-	ids, disks, companies := []string{}, []string{}, []int64{}
+	ids, disks, groups, companies := []string{}, []string{}, []string{}, []int64{}
 	for _, n := range rows {
-		ids, disks = append(ids, n.ID), append(disks, n.DiskID)
+		ids, disks, groups = append(ids, n.ID), append(disks, n.DiskID), append(groups, n.Project)
 		if !slices.Contains(companies, n.Company) {
 			companies = append(companies, n.Company)
 		}
@@ -297,14 +301,18 @@ func (s *Service) describeSnapshot(ctx context.Context, c *action.Call, q *descr
 	if err != nil {
 		return nil, err
 	}
+	projects, err := s.Identity.ProjectNames(ctx, groups)
+	if err != nil {
+		return nil, err
+	}
 	tags, err := tag.Of(ctx, r, ids...)
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range rows {
 		info := snapshotInfo{
-			Region: n.Region, CompanyID: n.Company, Email: emails[n.Company], ProjectID: n.Project, SnapshotID: n.ID, Name: n.Name, Remark: n.Remark,
-			Type: n.Type, SnapshotStatus: n.State, Reason: why(n.ReasonCode, n.Reason, c.Language), SnapshotSize: n.SizeGB, Encrypted: n.Encrypted,
+			Region: n.Region, CompanyID: n.Company, Email: emails[n.Company], ProjectID: n.Project, ProjectName: projects[n.Project], SnapshotID: n.ID,
+			Name: n.Name, Remark: n.Remark, Type: n.Type, SnapshotStatus: n.State, Reason: why(n.ReasonCode, n.Reason, c.Language), SnapshotSize: n.SizeGB, Encrypted: n.Encrypted,
 			Frozen: n.Frozen, DiskID: n.DiskID, DiskType: n.DiskRole, DiskAttachResourceID: vms[n.DiskID], CreateTime: seconds(n.CreatedAt),
 			Tags: tags[n.ID],
 		}

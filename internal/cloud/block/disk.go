@@ -186,11 +186,12 @@ func freeTarget(disks []Disk, arch string) (string, error) {
 	return "", retcode.BindLimitReached.Errorf("a machine takes %d disks", Most(arch))
 }
 
-// copyOf is the row of a disk that starts with the data of another, which its tenant bought on his own terms.
+// copyOf is the row of a disk that starts with the data of another and is bought on its own terms. It renews itself
+// as one that is bought without a word about that.
 func (s *Service) copyOf(source *Disk, name string) Disk {
 	now := s.Clock.Micros()
 	return Disk{
-		ID: database.NewID("disk"), Region: source.Region, Company: source.Company, Project: source.Project, Name: name, Role: Data,
+		ID: database.NewID("disk"), Region: source.Region, Company: source.Company, Name: name, Role: Data, AutoRenew: true,
 		State: Creating, SetType: source.SetType, SetID: source.SetID, HostID: source.HostID, Written: true, SizeGB: source.SizeGB,
 		ImageDigest: source.ImageDigest, SrcDisk: source.ID, Bootable: source.Role == Boot || source.Bootable,
 		CreatedAt: now, UpdatedAt: now, Generation: 1,

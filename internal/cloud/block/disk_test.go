@@ -69,8 +69,14 @@ func TestLifeOfADisk(t *testing.T) {
 		// The bin, and out of it.
 		w.detach(t, disk, vm)
 		snapshot := w.snapshot(t, disk)
+		w.Simulator.Delay("RemoveSnapshot", 500*time.Millisecond)
 		w.demo.Must(t, "DeleteDisk", p{"DiskID": disk})
+		w.awaitBin(t, disk, "Deleting")
 		w.awaitBin(t, disk, "Deleted")
+		if got, want := w.demo.Must(t, "DescribeRecycledResource", nil).Infos()[0].String("RegionAlias"), w.demo.Must(t, "DescribeRegion", nil).Infos()[0].String("RegionAlias"); got != want {
+			t.Errorf("the bin calls the region %q, not %q", got, want)
+		}
+		w.Simulator.Delay("RemoveSnapshot", 0)
 		w.awaitSnapshot(t, snapshot, "")
 		if w.show(t, disk) != nil {
 			t.Error("a disk in the bin is listed")
@@ -82,6 +88,8 @@ func TestLifeOfADisk(t *testing.T) {
 			w.demo.Refuse(t, retcode.DiskInRecycleBin, action, q)
 		}
 		w.demo.Refuse(t, retcode.DiskInRecycleBin, "CloneDisk", p{"Name": "copy", "ChargeType": "Dynamic", "SrcID": disk})
+		w.demo.Refuse(t, retcode.DiskInRecycleBin, "RollbackSnapshot", p{"DiskID": disk, "SnapshotID": snapshot})
+		w.demo.Refuse(t, retcode.DiskInRecycleBin, "CreateDiskFromSnapshot", p{"SrcSnapshotID": snapshot, "Name": "copy", "ChargeType": "Dynamic", "Quantity": 1})
 		w.demo.Refuse(t, retcode.ResourceTerminated, "DeleteSnapshot", p{"SnapshotID": snapshot})
 		w.demo.Must(t, "RollbackResource", p{"ResourceID": disk})
 		w.await(t, disk, "Unbound")
@@ -135,6 +143,8 @@ func TestRefusedDisks(t *testing.T) {
 	w.demo.Refuse(t, retcode.ResourceNotFound, "AttachDisk", p{"DiskID": "disk-none", "ResourceID": vm, "ResourceType": "VM"})
 	w.demo.Refuse(t, retcode.VMNotFound, "AttachDisk", p{"DiskID": disk, "ResourceID": "vm-none", "ResourceType": "VM"})
 	stranger.Refuse(t, retcode.ResourceNotFound, "AttachDisk", p{"DiskID": disk, "ResourceID": vm, "ResourceType": "VM"})
+	w.demo.Refuse(t, retcode.InvalidResourceType, "AttachDisk", p{"DiskID": disk, "ResourceID": vm, "ResourceType": "LB"})
+	w.demo.Refuse(t, retcode.InvalidResourceType, "AttachDisk", p{"DiskID": disk, "ResourceID": disk, "ResourceType": "VM"})
 	stranger.Refuse(t, retcode.ResourceNotFound, "DeleteDisk", p{"DiskID": disk})
 	w.demo.Refuse(t, retcode.DiskShrinkNotSupported, "UpgradeDisk", p{"DiskID": disk, "DiskSpace": 20})
 	w.demo.Refuse(t, retcode.DiskSpecOutOfRange, "UpgradeDisk", p{"DiskID": disk, "DiskSpace": 40000})

@@ -473,8 +473,7 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, Quota(*d)); err != nil {
 		return err
 	}
-	d.DeletedAt = s.Clock.Micros()
-	if err := s.move(ctx, tx, d, Deleted, "deleted_at"); err != nil {
+	if err := s.move(ctx, tx, d, Deleted); err != nil {
 		return err
 	}
 	return s.Ledger.Recycle(ctx, tx, d.ID)
@@ -485,9 +484,9 @@ func (s *Service) notDeleted(ctx context.Context, tx bun.Tx, j *job, cause error
 	if err != nil || d.Generation != j.Generation {
 		return err
 	}
-	d.Hidden = false
+	d.Hidden, d.DeletedAt = false, 0
 	d.ReasonCode, d.Reason = because(cause)
-	return s.move(ctx, tx, d, Unbound, "hidden", "reason_code", "reason")
+	return s.move(ctx, tx, d, Unbound, "hidden", "deleted_at", "reason_code", "reason")
 }
 
 func (s *Service) destroy(ctx context.Context, j *job) error {

@@ -127,15 +127,29 @@ func ByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Dis
 
 // snapshotByID reads one snapshot of a scope: 200 when unknown or out of it, 205 destroyed.
 func snapshotByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Snapshot, error) {
+	n, err := anySnapshot(ctx, idb, scope, id)
+	if err == nil {
+		err = n.ended()
+	}
+	return n, err
+}
+
+// anySnapshot reads one snapshot of a scope, also a destroyed one: 200 when unknown or out of it.
+func anySnapshot(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Snapshot, error) {
 	n := new(Snapshot)
 	err := identity.Own(idb.NewSelect().Model(n).Where("id = ?", id), scope).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, retcode.ResourceNotFound.Errorf("%s", id)
 	}
-	if err == nil && n.EndedAt != 0 {
-		return nil, retcode.ResourceTerminated.Errorf("%s is destroyed", id)
-	}
 	return n, err
+}
+
+// ended answers 205 for a snapshot that is destroyed.
+func (n *Snapshot) ended() error {
+	if n.EndedAt == 0 {
+		return nil
+	}
+	return retcode.ResourceTerminated.Errorf("%s is destroyed", n.ID)
 }
 
 // Of reads the disks of machines, by machine, in the order of their targets; a shared disk has the machine's target.

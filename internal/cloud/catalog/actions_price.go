@@ -173,7 +173,7 @@ func (s *Service) describePrice(ctx context.Context, c *action.Call, q *describe
 			!slices.ContainsFunc([]string{string(e.Factor), e.Name, e.scope.ID, e.scope.Name}, func(t string) bool { return strings.Contains(strings.ToLower(t), word) })
 	})
 	r := &describePriceResponse{TotalCount: len(all)}
-	alias, err := s.regionAlias(ctx, c.Region)
+	alias, err := s.RegionAlias(ctx, c.Region)
 	if err != nil {
 		return nil, err
 	}
@@ -408,8 +408,8 @@ func (s *Service) describeDiscount(ctx context.Context, c *action.Call, q *descr
 	return r, nil
 }
 
-// regionAlias is the name of a region for people.
-func (s *Service) regionAlias(ctx context.Context, id string) (string, error) {
+// RegionAlias is the name of a region for people.
+func (s *Service) RegionAlias(ctx context.Context, id string) (string, error) {
 	var r region
 	err := s.DB.Reader().NewSelect().Model(&r).Where("id = ?", id).Scan(ctx)
 	return cmp.Or(r.Alias, id), err

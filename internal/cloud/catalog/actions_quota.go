@@ -84,7 +84,7 @@ func (s *Service) describeQuota(ctx context.Context, c *action.Call, q *describe
 	if err := find.OrderExpr("company, "+order+" END").Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx, &rows); err != nil {
 		return nil, err
 	}
-	alias, err := s.regionAlias(ctx, c.Region)
+	alias, err := s.RegionAlias(ctx, c.Region)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (s *Service) describeQuotaUsage(ctx context.Context, c *action.Call, _ *des
 	for _, row := range rows {
 		if _, known := aliases[row.Region]; !known {
 			var err error
-			if aliases[row.Region], err = s.regionAlias(ctx, row.Region); err != nil {
+			if aliases[row.Region], err = s.RegionAlias(ctx, row.Region); err != nil {
 				return nil, err
 			}
 		}

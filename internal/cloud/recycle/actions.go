@@ -119,13 +119,17 @@ func (s *Service) describe(ctx context.Context, c *action.Call, q *describeReque
 	if err != nil {
 		return nil, err
 	}
+	alias, err := s.Catalog.RegionAlias(ctx, c.Region)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range all {
 		destroyed, ends := s.Catalog.Config.RecycleAutoDestroy(ctx, f.region), int64(0)
 		if destroyed {
 			ends = (f.deletedAt + s.Catalog.Config.RecycleRetention(ctx, f.region).Microseconds()) / 1e6
 		}
 		out.Infos = append(out.Infos, info{
-			Region: f.region, RegionAlias: f.region, ResourceID: f.id, ResourceType: f.kind, Name: f.name, Description: f.why,
+			Region: f.region, RegionAlias: alias, ResourceID: f.id, ResourceType: f.kind, Name: f.name, Description: f.why,
 			CompanyID: strconv.FormatInt(f.company, 10), Email: emails[f.company], ProjectID: f.project, ProjectName: projects[f.project], State: f.state, Status: f.state,
 			IsFailed: f.state == "Failed", CreateTime: f.createdAt / 1e6, UpdateTime: f.updatedAt / 1e6, DeleteTime: f.deletedAt / 1e6,
 			WillTerminateTime: ends, ExpireTime: f.expires / 1e6, IsAutoTerminated: destroyed,

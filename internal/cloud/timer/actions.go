@@ -50,7 +50,8 @@ func (t *timing) schedule() (*Schedule, error) {
 	return s, s.check()
 }
 
-// fill writes the timing into a row and finds its next time.
+// fill writes the timing into a row and finds its next time. A job whose schedule stays goes on with it: one that has
+// run for good does not run again because it is renamed.
 func (s *Service) fill(ctx context.Context, tx bun.Tx, scope action.Scope, j *job, t *timing, sched *Schedule) error {
 	ids := slices.Compact(slices.Sorted(slices.Values(t.ResourceIDs)))
 	if len(ids) == 0 {
@@ -59,7 +60,11 @@ func (s *Service) fill(ctx context.Context, tx bun.Tx, scope action.Scope, j *jo
 	if len(ids) > maxResources {
 		return retcode.InvalidParameter.Errorf("a job has at most %d resources", maxResources)
 	}
+	had := j.resources()
 	for _, id := range ids {
+		if slices.Contains(had, id) {
+			continue // its runs say what became of it
+		}
 		if err := s.Tasks[j.Task].Check(ctx, tx, scope, id); err != nil {
 			return err
 		}
@@ -73,13 +78,15 @@ func (s *Service) fill(ctx context.Context, tx bun.Tx, scope action.Scope, j *jo
 		texts[i] = text
 	}
 	now := s.Clock.Now()
+	if j.Schedule != string(texts[0]) {
+		j.NextAt = 0
+		if next := sched.next(now, true); !next.IsZero() {
+			j.NextAt = next.UnixMicro()
+		}
+	}
 	j.Schedule, j.Resources, j.Keep, j.UpdatedAt = string(texts[0]), string(texts[1]), t.KeepNum, now.UnixMicro()
 	if t.Remark != nil {
 		j.Remark = *t.Remark
-	}
-	j.NextAt = 0
-	if next := sched.next(now, true); !next.IsZero() {
-		j.NextAt = next.UnixMicro()
 	}
 	return nil
 }
@@ -290,7 +297,7 @@ func (s *Service) describeTasks(ctx context.Context, c *action.Call, q *describe
 		return out, err
 	}
 	for _, r := range rows {
-		out.Infos = append(out.Infos, taskInfo{r.ID, r.TimerID, r.ResourceID, r.BegunAt / 1e6, r.EndedAt / 1e6, r.State, r.Message})
+		out.Infos = append(out.Infos, taskInfo{r.ID, r.TimerID, r.ResourceID, r.BegunAt / 1e6, r.EndedAt / 1e6, r.State, r.why(c.Language)})
 	}
 	return out, nil
 }

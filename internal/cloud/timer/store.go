@@ -50,7 +50,8 @@ type task struct {
 	State      string `bun:"state"`
 	Operation  string `bun:"operation"`
 	Made       string `bun:"made"`
-	Message    string `bun:"message"`
+	Code       int    `bun:"code"`    // why it failed,
+	Message    string `bun:"message"` // and its detail
 	BegunAt    int64  `bun:"begun_at"`
 	EndedAt    int64  `bun:"ended_at"`
 }
@@ -63,4 +64,13 @@ func jobByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*
 		return nil, retcode.ResourceNotFound.Errorf("TimerID %s", id)
 	}
 	return j, err
+}
+
+// why a run failed, as its tenant reads it.
+func (r *task) why(language string) string {
+	m := retcode.Code(r.Code).Message(language)
+	if m != "" && r.Message != "" {
+		m += ": "
+	}
+	return m + r.Message
 }

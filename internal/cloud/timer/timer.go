@@ -26,11 +26,17 @@ type Task interface {
 	// Check refuses a resource that cannot be in a job.
 	Check(ctx context.Context, idb bun.IDB, scope action.Scope, id string) error
 	// Begin starts the work on a resource, as its tenant: it returns the operation to kick and wait for, and the id of
-	// what it makes.
+	// what it makes. ErrBusy: something else is done with the resource; ErrFull: it has as many as it may.
 	Begin(ctx context.Context, tx bun.Tx, company int64, region, id, name string) (operation, made string, err error)
 	// Drop removes what an earlier run made; what is gone already is no error. operation may be empty.
 	Drop(ctx context.Context, tx bun.Tx, company int64, region, made string) (operation string, err error)
 }
+
+// What a task's Begin wraps a status code with.
+var (
+	ErrBusy = errors.New("timer: the resource is busy")
+	ErrFull = errors.New("timer: the resource has as many as it may")
+)
 
 // Kinds are jobs, for the directory.
 func Kinds() []resource.Kind {
@@ -67,6 +73,8 @@ func (s *Service) Run(ctx context.Context) { s.loop.Run(ctx) }
 const (
 	dueBatch  = 100
 	openBatch = 500
+	// patience is how long a run waits for a resource with which something else is done.
+	patience = 10 * time.Minute
 	// historyKept is how long finished runs are shown.
 	historyKept = 90 * 24 * time.Hour
 )
@@ -117,44 +125,55 @@ func (s *Service) due(ctx context.Context) error {
 	})
 }
 
-// begin starts waiting runs, each in a transaction with its operation. A refusal ends the run with its code.
+// begin starts waiting runs. One that cannot begin for a reason of ours holds up no other.
 func (s *Service) begin(ctx context.Context) error {
 	runs, jobs, err := s.open(ctx, waiting)
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, r := range runs {
-		j, ok := jobs[r.TimerID]
-		if !ok {
-			if err := s.end(ctx, r, failed, "the job was deleted"); err != nil {
-				return err
-			}
-			continue
-		}
-		var operation string
-		err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-			name := "timer-" + time.UnixMicro(r.BegunAt).UTC().Format("20060102-1504")
-			if operation, r.Made, err = s.Tasks[j.Task].Begin(ctx, tx, j.Company, j.Region, r.ResourceID, name); err != nil {
-				return err
-			}
-			r.State, r.Operation = running, operation
-			_, err = tx.NewUpdate().Model(&r).Column("state", "operation", "made").Where("id = ? AND state = ?", r.ID, waiting).Exec(ctx)
-			return err
-		})
-		var coded *retcode.Error
-		switch {
-		case err == nil:
-			s.Engine.Kick(operation)
-		case errors.As(err, &coded):
-			r.Made = ""
-			if err := s.end(ctx, r, failed, err.Error()); err != nil {
-				return err
-			}
-		default:
-			return err
+		if j, ok := jobs[r.TimerID]; ok {
+			errs = append(errs, s.beginOne(ctx, &j, r))
+		} else {
+			errs = append(errs, s.fail(ctx, r, retcode.ResourceNotFound, "the job was deleted"))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// beginOne starts a run in a transaction with its operation. A refusal ends it with its code, unless it will pass: the
+// run waits for a busy resource for a while, and for room that the oldest of what the job made there leaves.
+func (s *Service) beginOne(ctx context.Context, j *job, r task) error {
+	var operation string
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		name := "timer-" + time.UnixMicro(r.BegunAt).UTC().Format("20060102-1504")
+		if operation, r.Made, err = s.Tasks[j.Task].Begin(ctx, tx, j.Company, j.Region, r.ResourceID, name); err != nil {
+			return err
+		}
+		r.State, r.Operation = running, operation
+		_, err = tx.NewUpdate().Model(&r).Column("state", "operation", "made").Where("id = ? AND state = ?", r.ID, waiting).Exec(ctx)
+		return err
+	})
+	if err == nil {
+		s.Engine.Kick(operation)
+		return nil
+	}
+	coded := new(retcode.Error)
+	if !errors.As(err, &coded) {
+		return err
+	}
+	if s.Clock.Now().Before(time.UnixMicro(r.BegunAt).Add(patience)) {
+		if errors.Is(err, ErrBusy) {
+			return nil
+		}
+		if errors.Is(err, ErrFull) {
+			if room, err := s.drop(ctx, j, r.ResourceID, j.Keep-1); room || err != nil {
+				return err
+			}
+		}
+	}
+	return s.fail(ctx, r, coded.Code, coded.Detail())
 }
 
 // finish closes runs whose operation has ended, and drops what is more than the job keeps.
@@ -170,17 +189,17 @@ func (s *Service) finish(ctx context.Context) error {
 		}
 		switch op.State {
 		case workflow.Succeeded:
-			if err := s.end(ctx, r, success, ""); err != nil {
+			r.State = success
+			if err := s.end(ctx, r); err != nil {
 				return err
 			}
 			if j, ok := jobs[r.TimerID]; ok {
-				if err := s.drop(ctx, &j, r.ResourceID); err != nil {
+				if _, err := s.drop(ctx, &j, r.ResourceID, j.Keep); err != nil {
 					return err
 				}
 			}
 		case workflow.Failed:
-			r.Made = ""
-			if err := s.end(ctx, r, failed, retcode.Code(op.Code).Message("en")+": "+op.Message); err != nil {
+			if err := s.fail(ctx, r, retcode.Code(op.Code), op.Message); err != nil {
 				return err
 			}
 		}
@@ -188,15 +207,15 @@ func (s *Service) finish(ctx context.Context) error {
 	return nil
 }
 
-// drop removes the oldest of what a job made for a resource until it keeps no more than it may. What cannot be
-// removed now is tried again after the next run.
-func (s *Service) drop(ctx context.Context, j *job, id string) error {
+// drop removes the oldest of what a job made for a resource until no more than keep are left, and tells whether there
+// were any. What cannot be removed now is tried again after the next run.
+func (s *Service) drop(ctx context.Context, j *job, id string, keep int) (some bool, err error) {
 	var made []task
 	if err := s.DB.Reader().NewSelect().Model(&made).Where("timer_id = ? AND resource_id = ? AND state = ? AND made <> ''", j.ID, id, success).
 		Order("begun_at DESC", "id DESC").Scan(ctx); err != nil {
-		return err
+		return false, err
 	}
-	for _, r := range made[min(j.Keep, len(made)):] {
+	for _, r := range made[min(keep, len(made)):] {
 		var operation string
 		err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
 			if operation, err = s.Tasks[j.Task].Drop(ctx, tx, j.Company, j.Region, r.Made); err != nil {
@@ -209,12 +228,12 @@ func (s *Service) drop(ctx context.Context, j *job, id string) error {
 		switch {
 		case errors.As(err, &coded): // it is in use, or busy
 		case err != nil:
-			return err
-		case operation != "":
+			return true, err
+		default:
 			s.Engine.Kick(operation)
 		}
 	}
-	return nil
+	return len(made) > keep, nil
 }
 
 // open reads unfinished runs of a state with their jobs.
@@ -238,10 +257,15 @@ func (s *Service) open(ctx context.Context, state string) ([]task, map[string]jo
 	return runs, jobs, nil
 }
 
-func (s *Service) end(ctx context.Context, r task, state, message string) error {
+func (s *Service) fail(ctx context.Context, r task, code retcode.Code, detail string) error {
+	r.State, r.Made, r.Code, r.Message = failed, "", int(code), detail
+	return s.end(ctx, r)
+}
+
+func (s *Service) end(ctx context.Context, r task) error {
+	r.EndedAt = s.Clock.Micros()
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewUpdate().Model((*task)(nil)).Set("state = ?, message = ?, made = ?, ended_at = ?", state, message, r.Made, s.Clock.Micros()).
-			Where("id = ? AND ended_at = 0", r.ID).Exec(ctx)
+		_, err := tx.NewUpdate().Model(&r).Column("state", "code", "message", "made", "ended_at").Where("id = ? AND ended_at = 0", r.ID).Exec(ctx)
 		return err
 	})
 }
