@@ -99,6 +99,31 @@ func awaitBin(ctx context.Context, s *session, k *kind, id string) (in object, e
 	return in, err
 }
 
+func eventCommand() *cobra.Command {
+	columns := []column{when("Last", "LastTime"), plain("Times", "Count"), plain("Level", "Level"), plain("Type", "EventType"), plain("Resource", "ResourceID"), plain("What", "Content")}
+	var since time.Duration
+	var resource, level string
+	list := command("list", "List what happened to resources, the last first", cobra.NoArgs, func(ctx context.Context, s *session, _ []string) error {
+		p := Params{"BeginTime": time.Now().Add(-since).Unix()}
+		if resource != "" {
+			p["ResourceIDs"] = []string{resource}
+		}
+		if level != "" {
+			p["Levels"] = []string{level}
+		}
+		all, err := s.list(ctx, "DescribeResourceEvent", p)
+		if err != nil {
+			return err
+		}
+		return s.show(all, columns)
+	})
+	f := list.Flags()
+	f.DurationVar(&since, "since", 24*time.Hour, "how far to look back")
+	f.StringVar(&resource, "resource", "", "only of this resource id")
+	f.StringVar(&level, "level", "", "Info, Warning or Error")
+	return group("event", "What happened to resources", list)
+}
+
 func logCommand() *cobra.Command {
 	columns := []column{when("Time", "CreateTime"), plain("Action", "APIName"), plain("Resource", "ResourceID"), plain("By", "UserEmail"), plain("Code", "RetCode"), plain("Message", "Message")}
 	var since time.Duration

@@ -35,6 +35,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/compute"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/event"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
@@ -139,6 +140,7 @@ type Controller struct {
 	Identity  *identity.Service
 	Catalog   *catalog.Service
 	Audit     *audit.Service
+	Events    *event.Service
 	Downloads *download.Service
 	Ledger    *ledger.Service
 	Permit    *permit.Service
@@ -233,15 +235,17 @@ func (c *Controller) build(ctx context.Context) (err error) {
 		return err
 	}
 	c.Downloads = download.New(download.Deps{Clock: c.Clock, Secret: c.secret, Base: strings.TrimSuffix(c.URL, "/api")})
-	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock, Retention: c.Catalog.Config.AuditRetention, Downloads: c.Downloads})
+	c.Audit = audit.New(audit.Deps{DB: c.DB, Clock: c.Clock, Retention: c.Catalog.Config.AuditRetention, Downloads: c.Downloads,
+		Prefix: func(kind string) (string, error) { k, err := c.Directory.Named(kind); return k.Prefix, err }})
 	holder := cfg.Holder
 	if holder == "" {
 		name, _ := os.Hostname()
 		holder = fmt.Sprintf("%s/%d", name, os.Getpid())
 	}
-	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.accepted, OnEnd: c.Audit.Ended,
+	c.Engine = workflow.New(c.DB, workflow.Options{Clock: c.Clock, OnAccept: c.accepted, OnEnd: c.ended,
 		OnLost: c.onLost, Holder: holder, SweepEvery: cfg.SweepEvery})
 	c.Directory = new(resource.Directory)
+	c.Events = event.New(event.Deps{DB: c.DB, Clock: c.Clock, Directory: c.Directory, Retention: c.Catalog.Config.AuditRetention})
 	c.Mail = mail.New(mail.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Settings: c.mailSettings, Roots: cfg.MailRoots})
 	c.Identity = identity.New(identity.Deps{DB: c.DB, Clock: c.Clock, Secret: c.secret, Directory: c.Directory, PasswordCost: cfg.PasswordCost, ProofBits: cfg.ProofBits,
 		Policy: c.policy, Mail: c.Mail, Console: strings.TrimSuffix(c.URL, "/api")})
@@ -302,7 +306,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.close = append(c.close, c.consoles.Close)
 	c.Compute = compute.New(compute.Deps{Console: c.consoles, Downloads: c.Downloads, Base: strings.TrimSuffix(c.URL, "/api"),
 		WorkDir: filepath.Join(cfg.Dir, "uploads"), ImportFrom: cfg.ImportFrom, DB: c.DB, Clock: c.Clock, Engine: c.Engine, Secret: c.secret, Identity: c.Identity,
-		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, ImportDir: filepath.Join(cfg.Dir, "import")})
+		Catalog: c.Catalog, Fleet: c.Fleet, Network: c.Network, Block: c.Block, Ledger: c.Ledger, Events: c.Events, ImportDir: filepath.Join(cfg.Dir, "import")})
 	c.Permit.Register(c.Compute.PermitKinds()...)
 	c.Recycle = recycle.New(recycle.Deps{DB: c.DB, Clock: c.Clock, Catalog: c.Catalog, Identity: c.Identity, Network: c.Network, Block: c.Block, Compute: c.Compute})
 
@@ -343,6 +347,14 @@ func (c *Controller) accepted(ctx context.Context, tx bun.Tx, op *workflow.Opera
 	return c.Approval.Accepted(ctx, tx, op)
 }
 
+// ended tells them how it ended, in the transaction that ends it.
+func (c *Controller) ended(ctx context.Context, tx bun.Tx, op *workflow.Operation) error {
+	if err := c.Audit.Ended(ctx, tx, op); err != nil {
+		return err
+	}
+	return c.Events.Ended(ctx, tx, op)
+}
+
 // Actions is the whole table.
 func (c *Controller) Actions() []action.Action {
 	var all []action.Action
@@ -351,6 +363,7 @@ func (c *Controller) Actions() []action.Action {
 		c.OAuth,
 		c.Catalog,
 		c.Audit,
+		c.Events,
 		c.Ledger,
 		&resource.Service{DB: c.DB, Directory: c.Directory},
 		c.Permit,
@@ -497,6 +510,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		clock.NewLoop(c.Clock, "sessions", 10*time.Minute, c.Identity.Sweep).Run,
 		clock.NewLoop(c.Clock, "use of keys", time.Minute, c.Identity.FlushUses).Run,
 		clock.NewLoop(c.Clock, "audit retention", time.Hour, c.Audit.Sweep).Run,
+		clock.NewLoop(c.Clock, "event retention", time.Hour, c.Events.Sweep).Run,
 		clock.NewLoop(c.Clock, "tags", time.Hour, c.Tags.Sweep).Run,
 		clock.NewLoop(c.Clock, "own certificates", 12*time.Hour, c.renewOwn).Run,
 	} {

@@ -67,9 +67,10 @@ func whole(name, text string) (int64, error) {
 
 // filter chooses entries; zero fields choose all.
 type filter struct {
-	Begin, End                                           int64 // unix seconds, both included
-	Module, IsSuccess, Keyword, ResourceID, ResourceType string
-	UserEmail, ClientIP, APIName                         string
+	Begin, End                             int64 // unix seconds, both included
+	Module, IsSuccess, Keyword, ResourceID string
+	Prefix                                 string // of the id of a related resource
+	UserEmail, ClientIP, APIName           string
 }
 
 func (f *filter) narrow(sel *bun.SelectQuery, c *action.Call) *bun.SelectQuery {
@@ -79,6 +80,8 @@ func (f *filter) narrow(sel *bun.SelectQuery, c *action.Call) *bun.SelectQuery {
 	}
 	if c.Region != "" {
 		sel.Where("region IN (?)", bun.In([]string{c.Region, ""}))
+	} else if of := c.Caller.Regions; of != nil && c.Caller.Admin { // an administrator of regions; tenants see all of their own
+		sel.Where("region IN (?)", bun.In(append([]string{""}, of...)))
 	}
 	for column, value := range map[string]string{"module": f.Module, "email": strings.ToLower(f.UserEmail), "client_ip": f.ClientIP, "action": f.APIName} {
 		if value != "" {
@@ -95,8 +98,8 @@ func (f *filter) narrow(sel *bun.SelectQuery, c *action.Call) *bun.SelectQuery {
 	if f.ResourceID != "" {
 		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+f.ResourceID+`"`))
 	}
-	if f.ResourceType != "" {
-		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+strings.ToLower(f.ResourceType)+`-`))
+	if f.Prefix != "" {
+		sel.Where(`resources LIKE ? ESCAPE '\'`, database.Like(`"`+f.Prefix))
 	}
 	return sel
 }
@@ -155,8 +158,14 @@ func (s *Service) describeOPLogs(ctx context.Context, c *action.Call, q *describ
 	case offset < 0:
 		return nil, retcode.InvalidParameter.Errorf("Offset is 0 or more")
 	}
+	prefix := ""
+	if q.ResourceType != "" {
+		if prefix, err = s.Prefix(q.ResourceType); err != nil {
+			return nil, err
+		}
+	}
 	var rows []entry
-	f := filter{begin, end, q.ProductType, q.IsSuccess, q.Keyword, q.ResourceID, q.ResourceType, q.UserEmail, q.ClientIP, q.APIName}
+	f := filter{begin, end, q.ProductType, q.IsSuccess, q.Keyword, q.ResourceID, prefix, q.UserEmail, q.ClientIP, q.APIName}
 	sel := f.narrow(s.DB.Reader().NewSelect().Model(&rows), c)
 	total, err := sel.Count(ctx)
 	if err != nil {

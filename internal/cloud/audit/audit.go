@@ -28,6 +28,8 @@ type Deps struct {
 	Clock *clock.Clock
 	// Retention is how long entries are kept.
 	Retention func(ctx context.Context) time.Duration
+	// Prefix is that of the ids of a kind of resource: 207 when there is none of the name.
+	Prefix func(kind string) (string, error)
 	// Downloads serves exports.
 	Downloads *download.Service
 }

@@ -79,6 +79,7 @@ func TestWhatIsRecorded(t *testing.T) {
 			"part of a resource":    {P{"ResourceID": eip[:8]}, 0},
 			"kind of resource":      {P{"ResourceType": "EIP"}, 1},
 			"other kind":            {P{"ResourceType": "VM"}, 0},
+			"kind called otherwise": {P{"ResourceType": "PIP"}, 0},
 			"page":                  {P{"Limit": "1"}, 1},
 			"second page":           {P{"Limit": 1, "Offset": 1}, 1},
 			"third page":            {P{"Limit": 1, "Offset": 2}, 0},
@@ -88,6 +89,8 @@ func TestWhatIsRecorded(t *testing.T) {
 				t.Errorf("%s: %d entries, want %d", what, got, c.want)
 			}
 		}
+
+		demo.Refuse(t, retcode.InvalidResourceType, "DescribeOPLogs", P{"BeginTime": 0, "EndTime": 1, "ResourceType": "Ghost"})
 
 		// Tenants see their own, administrators all or those of one.
 		other := c.NewTenant(t)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/event"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/resource"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -72,6 +73,9 @@ func (s *Service) RestoreVM(ctx context.Context, c *action.Call, id string) erro
 		}
 		if !ok {
 			return retcode.InvalidResourceState.Errorf("%s is being changed by another request", v.ID)
+		}
+		if err := s.Events.Add(ctx, tx, v.ID, event.Restored); err != nil {
+			return err
 		}
 		return count(ctx, tx, v.Company, v.Region, 1)
 	})

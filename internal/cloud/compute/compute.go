@@ -16,6 +16,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/event"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/ledger"
@@ -39,6 +40,7 @@ type Deps struct {
 	Network  *network.Service
 	Block    *block.Service
 	Ledger   *ledger.Service
+	Events   *event.Service
 	// Console carries the bytes of consoles; it gets its sessions here.
 	Console *console.Bridge
 	// Downloads makes links to images.

@@ -11,7 +11,7 @@ import (
 func Kinds() []resource.Kind {
 	return []resource.Kind{
 		{Name: "VM", Prefix: "vm-", Service: "vm", Table: "vm", Exists: "ended_at = 0", Binned: "NOT listed", Remark: true, NotFound: retcode.VMNotFound,
-			Parts:     []resource.Part{{Table: "disk", Column: "vm_id", Where: "role = 'Boot'"}},
+			Parts:     []resource.Part{{Table: "disk", Column: "vm_id", Where: "role = 'Boot'"}, {Table: "resource_event", Column: "resource_id"}},
 			CheckName: machineName, Frozen: "state IN ('Deleting', 'Deleted', 'Failed')"},
 		{Name: "Image", Prefix: "image-", Service: "image", Table: "image", Exists: "ended_at = 0 AND type = 'Custom'", Binned: "deleted_at > 0",
 			NotFound: retcode.ImageNotFound, Frozen: "state IN ('Deleted', 'Terminating')"},

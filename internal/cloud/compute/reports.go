@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/event"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
@@ -147,14 +148,19 @@ func (s *Service) wentOff(ctx context.Context, v *VM, d *pb.Domain) error {
 		}
 		now.QGAConnected = false
 		now.because(nil)
+		what := event.WentOff
 		switch {
 		case d.State == pb.DomainState_DOMAIN_STATE_CRASHED:
+			what = event.Crashed
 			now.because(retcode.SystemBusy.Errorf("the guest of %s crashed", v.ID))
 		case now.HA == neverStop && now.Revived >= revivals:
+			what = event.GivenUp
 			now.because(retcode.SystemBusy.Errorf("%s went down %d times within %s", v.ID, revivals+1, reviveWithin))
 		}
-		_, err = s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "reason", "reason_code")
-		return err
+		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "reason", "reason_code"); err != nil || !ok {
+			return err
+		}
+		return s.Events.Add(ctx, tx, now.ID, what)
 	})
 }
 

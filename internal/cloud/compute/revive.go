@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/cloud/event"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -43,6 +44,9 @@ func (s *Service) revive(ctx context.Context, v *VM) (revived bool, err error) {
 		}
 		now.QGAConnected = false
 		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "revived", "revived_at"); err != nil || !ok {
+			return err
+		}
+		if err := s.Events.Add(ctx, tx, now.ID, event.Revived); err != nil {
 			return err
 		}
 		op, err = s.accept(ctx, tx, nil, now, Start, Starting, s.flows.start, s.placeAgain)
