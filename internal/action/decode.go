@@ -28,6 +28,7 @@ type field struct {
 	index    []int
 	slots    []int // in order of preference
 	required bool
+	unless   []int         // slots of a parameter with which this one may be left out
 	absent   retcode.Code  // of a required parameter that is missing
 	preset   reflect.Value // default; invalid without one
 	defText  string
@@ -47,6 +48,16 @@ type shape struct {
 
 // slots hold the values that came for the fields of one object.
 type slots []slot
+
+// first is the first of some slots for which a value came; nil: none.
+func (s slots) first(of []int) *slot {
+	for _, i := range of {
+		if !s[i].empty() {
+			return &s[i]
+		}
+	}
+	return nil
+}
 
 // slot holds what came under one name: the value itself and what was spelled Name.rest.
 type slot struct {
@@ -120,6 +131,17 @@ func compileObject(where string, t reflect.Type, depth int) *object {
 			}
 			f.slots = append(f.slots, i)
 		}
+	}
+	for i, f := range o.fields {
+		name, ok := t.FieldByIndex(f.index).Tag.Lookup("unless")
+		if !ok {
+			continue
+		}
+		at := slices.IndexFunc(o.fields, func(g *field) bool { return g.name == name })
+		if at < 0 || at == i {
+			panic(fmt.Sprintf("action %s.%s: unless names no other parameter: %s", where, f.name, name))
+		}
+		f.unless = o.fields[at].slots
 	}
 	return o
 }
@@ -268,16 +290,10 @@ func (o *object) into(v reflect.Value, s slots, prefix string, bad *faults) {
 }
 
 func (f *field) into(v reflect.Value, s slots, prefix string, bad *faults) {
-	var in *slot
-	for _, i := range f.slots {
-		if !s[i].empty() {
-			in = &s[i]
-			break
-		}
-	}
+	in := s.first(f.slots)
 	if in == nil {
 		switch {
-		case f.required:
+		case f.required && s.first(f.unless) == nil:
 			bad.add(f.absent.Errorf("%s is required", prefix+f.name))
 		case f.preset.IsValid():
 			if f.typ.Kind() == reflect.Pointer {

@@ -237,6 +237,22 @@ func TestCompletionOffersIDs(t *testing.T) {
 	}
 }
 
+// A machine that keys let into gets no password.
+func TestCreateWithKeys(t *testing.T) {
+	dir := t.TempDir()
+	controllertest.Start(t, controllertest.Options{Dir: dir})
+	m := open(t)
+	t.Setenv("LINGYUN_PROFILE", filepath.Join(dir, "demo.json"))
+	m.must("vm", "keypair", "create", "mine")
+	_, progress, err := m.run("vm", "create", "web", "--key", "mine", "--dns", "192.0.2.53")
+	if err != nil || strings.Contains(progress, "password:") {
+		t.Fatalf("%v: %s", err, progress)
+	}
+	if vm := m.object("vm", "show", "web"); vm["DNS"] != "192.0.2.53" || len(vm["KeyPairIDs"].([]any)) != 1 {
+		t.Errorf("it has %v and %v", vm["KeyPairIDs"], vm["DNS"])
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	m := open(t)
 	write := func(text string) string {

@@ -26,7 +26,7 @@ var vms = kind{
 }
 
 // vmTransient are the states that pass by themselves (conventions 6).
-var vmTransient = []string{"Initializing", "Starting", "Restarting", "Stopping", "Poweroffing", "Resizing", "Migrating", "WaitReinstall", "Reinstalling", "ChangeSGing", "Imaging"}
+var vmTransient = []string{"Initializing", "Starting", "Restarting", "Stopping", "Poweroffing", "Resizing", "Migrating", "WaitReinstall", "Reinstalling", "ChangeSGing", "Imaging", "Readdressing"}
 
 // addresses of a VM by type: Private or Public.
 func addresses(vm object, typ string) []string {
@@ -74,7 +74,8 @@ type vmOptions struct {
 	segment, ip, password, charge, hostname, userData  string
 	remark                                             string
 	passwordStdin, mountData                           bool
-	bootDisk, useDisk, mac                             string
+	bootDisk, useDisk, mac, dns                        string
+	keys                                               []string
 }
 
 func vmCreateCommand() *cobra.Command {
@@ -97,10 +98,12 @@ func vmCreateCommand() *cobra.Command {
 	f.StringVar(&o.ip, "ip", "", "inner address")
 	f.IntVar(&o.bandwidth, "eip", 0, "bind a new EIP of this bandwidth in Mbps, 0 for none")
 	f.StringVar(&o.segment, "segment", "Bgp", "external segment of the EIP")
-	f.StringVar(&o.password, "password", "", "password of the login user; made up and shown when left out")
+	f.StringVar(&o.password, "password", "", "password of the login user; made up and shown when left out, none with --key")
+	f.StringSliceVar(&o.keys, "key", nil, "key pairs put into the guest, ids or names")
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	f.StringVar(&o.charge, "charge", "Dynamic", "Dynamic (by the hour), Month or Year")
 	f.StringVar(&o.hostname, "hostname", "", "host name of the guest")
+	f.StringVar(&o.dns, "dns", "", "up to 2 DNS servers, comma separated")
 	f.StringVar(&o.userData, "user-data", "", "file with cloud-init data")
 	f.StringVar(&o.remark, "remark", "", "free text")
 	f.StringVar(&o.bootDisk, "boot-disk", "", "start from this unattached disk with a system, id or name; the image says what that can")
@@ -108,6 +111,7 @@ func vmCreateCommand() *cobra.Command {
 	f.StringVar(&o.mac, "mac", "", "hardware address of the inner interface")
 	images.flag(cmd, "image")
 	disks.flag(cmd, "boot-disk", "use-disk")
+	keyPairs.flag(cmd, "key")
 	vpcs.flag(cmd, "vpc")
 	subnets.flag(cmd, "subnet")
 	groups.flag(cmd, "wan-sg", "lan-sg")
@@ -163,7 +167,7 @@ func existingDisks(ctx context.Context, s *session, o vmOptions, p Params) error
 
 func createVM(ctx context.Context, s *session, name string, o vmOptions) error {
 	p := Params{"Name": name, "CPU": o.cpu, "Memory": o.memory, "BootDiskSpace": o.disk, "ChargeType": o.charge,
-		"InternalIP": o.ip, "Hostname": o.hostname, "Remark": o.remark}
+		"InternalIP": o.ip, "Hostname": o.hostname, "DNS": o.dns, "Remark": o.remark}
 	for _, c := range []struct {
 		param string
 		kind  *kind
@@ -204,6 +208,15 @@ func createVM(ctx context.Context, s *session, name string, o vmOptions) error {
 		}
 		p["UserData"] = base64.StdEncoding.EncodeToString(raw)
 	}
+	keys := make([]string, len(o.keys))
+	for i, ref := range o.keys {
+		k, err := keyPairs.find(ctx, s, ref)
+		if err != nil {
+			return err
+		}
+		keys[i] = k.text("KeyPairID")
+	}
+	p["KeyPairIDs"] = keys
 	switch {
 	case o.passwordStdin:
 		raw, err := io.ReadAll(io.LimitReader(os.Stdin, 1024))
@@ -211,7 +224,7 @@ func createVM(ctx context.Context, s *session, name string, o vmOptions) error {
 			return err
 		}
 		o.password = strings.TrimRight(string(raw), "\r\n")
-	case o.password == "":
+	case o.password == "" && len(keys) == 0:
 		o.password = newPassword()
 		fmt.Fprintln(s.err, "password:", o.password)
 	}

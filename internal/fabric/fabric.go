@@ -76,7 +76,8 @@ type Port struct {
 	SubnetID string
 	MAC      string
 	IP       netip.Addr
-	Hostname string // offered by DHCP; empty: none
+	Hostname string       // offered by DHCP; empty: none
+	DNS      []netip.Addr // offered by DHCP in place of the subnet's; empty: those
 	// NoDefaultRoute: DHCP offers no router, only a classless route to the VPC (a further NIC).
 	NoDefaultRoute bool
 	// NoRoutes: DHCP offers no route at all (a further NIC of a guest that reaches this VPC by its first).

@@ -240,8 +240,12 @@ func (r *vpcRenderer) dhcp(s Subnet, p Port) map[string]string {
 		"lease_time": strconv.Itoa(leaseSeconds),
 		"mtu":        strconv.Itoa(r.MTU),
 	}
-	if len(s.DNS) > 0 {
-		o["dns_server"] = "{" + join(s.DNS) + "}"
+	servers := s.DNS
+	if len(p.DNS) > 0 {
+		servers = p.DNS
+	}
+	if len(servers) > 0 {
+		o["dns_server"] = "{" + join(servers) + "}"
 	}
 	if p.Hostname != "" {
 		o["hostname"] = strconv.Quote(p.Hostname)
@@ -272,7 +276,7 @@ func (r *vpcRenderer) dhcp(s Subnet, p Port) map[string]string {
 func (r *vpcRenderer) renderPort(p Port) {
 	s := r.subnets[p.SubnetID]
 	dhcp := rowID(s.ID, "dhcp")
-	if p.NoDefaultRoute || p.NoRoutes || p.Hostname != "" {
+	if p.NoDefaultRoute || p.NoRoutes || p.Hostname != "" || len(p.DNS) > 0 {
 		dhcp = rowID(p.ID, "dhcp")
 		r.add(&nb.DHCPOptions{UUID: dhcp, Cidr: s.CIDR.String(), Options: r.dhcp(s, p), ExternalIDs: r.mark(p.ID)})
 	}
@@ -590,6 +594,9 @@ func (v VPC) validate() error {
 		c.that(s.CIDR.Contains(p.IP), "address %s of port %s lies outside %s", p.IP, p.ID, s.CIDR)
 		c.unique(seen, "inner address", p.IP.String())
 		c.that(p.Hostname == "" || hostnameForm.MatchString(p.Hostname), "host name %q of port %s", p.Hostname, p.ID)
+		for _, d := range p.DNS {
+			c.that(d.Is4(), "DNS server %s of port %s", d, p.ID)
+		}
 		c.that(validMbps(p.InMbps) && validMbps(p.OutMbps), "bandwidth %d and %d of port %s", p.InMbps, p.OutMbps, p.ID)
 		ports[p.ID] = true
 	}

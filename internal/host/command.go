@@ -33,16 +33,12 @@ func run(ctx context.Context, program string, args ...string) ([]byte, error) {
 func runWith(ctx context.Context, input []byte, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	if input != nil {
-		r, w, err := os.Pipe()
+		r, err := pipeOf(input)
 		if err != nil {
-			return nil, fmt.Errorf("host: %w", err)
+			return nil, err
 		}
 		defer r.Close()
 		cmd.ExtraFiles = []*os.File{r}
-		_, err = w.Write(input) // at most a pipe's buffer: a passphrase
-		if err := errors.Join(err, w.Close()); err != nil {
-			return nil, fmt.Errorf("host: %w", err)
-		}
 	}
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
@@ -69,6 +65,20 @@ func runWith(ctx context.Context, input []byte, program string, args ...string) 
 		return nil, fmt.Errorf("host: %s is not installed", filepath.Base(program))
 	}
 	return nil, fmt.Errorf("host: %s: %w: %s", filepath.Base(program), err, text)
+}
+
+// pipeOf is the end of a pipe that holds a passphrase, which is less than a pipe's buffer.
+func pipeOf(secret []byte) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	_, err = w.Write(secret)
+	if err := errors.Join(err, w.Close()); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	return r, nil
 }
 
 // confined executes a program on data that a tenant may have made: 1 GiB of memory, 5 s of processor,

@@ -273,7 +273,7 @@ func TestSpecificationsThatAreRefused(t *testing.T) {
 		"a user with a line":           func(s *pb.DomainSpec) { s.Seed.LoginUser = "a\nb" },
 		"a password in the clear":      func(s *pb.DomainSpec) { s.Seed.HashedPassword = "secret" },
 		"a key of two lines":           func(s *pb.DomainSpec) { s.Seed.SshKeys = []string{"ssh-rsa A\nB"} },
-		"much user data":               func(s *pb.DomainSpec) { s.Seed.UserData = make([]byte, 1<<20) },
+		"much user data":               func(s *pb.DomainSpec) { s.Seed.UserData = make([]byte, 1<<20+1) },
 		"a device with a path":         func(s *pb.DomainSpec) { s.Seed.MountData = "/dev/vdb; reboot" },
 		"a network that is no YAML":    func(s *pb.DomainSpec) { s.Seed.NetworkConfig = "\t- {" },
 		"an instance id with a line":   func(s *pb.DomainSpec) { s.Seed.InstanceId = "a\nb" },

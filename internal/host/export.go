@@ -38,6 +38,10 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 	if err := checkID("volume", r.VolumeId); err != nil {
 		return nil, err
 	}
+	secret := secretOf(r.Secret)
+	if len(secret) > maxSecret {
+		return nil, fmt.Errorf("%w: a passphrase of %d bytes", hostlink.ErrInvalid, len(secret))
+	}
 	d, err := h.store(r.Pool)
 	if err != nil {
 		return nil, err
@@ -53,8 +57,8 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 		if err != nil {
 			return nil, err
 		}
-		if v.encrypted || v.raw {
-			return nil, fmt.Errorf("%w: volume %s is encrypted or shared", hostlink.ErrInvalid, r.VolumeId)
+		if v.raw || v.encrypted != (secret != nil) {
+			return nil, fmt.Errorf("%w: volume %s is shared, or encrypted otherwise", hostlink.ErrInvalid, r.VolumeId)
 		}
 		if err := h.idle(ctx, d, r.VolumeId); err != nil {
 			return nil, err
@@ -72,7 +76,7 @@ func (h *Host) ExportVolume(ctx context.Context, r *pb.ExportVolumeRequest) (*pb
 			defer runtime.UnlockOSThread()
 			defer cancel()
 			defer close(e.ended)
-			digest, size, err := h.export(work, d.opened(r.VolumeId, nil), e.progress)
+			digest, size, err := h.export(work, d.opened(r.VolumeId, secret), secret, e.progress)
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			if err != nil {
@@ -99,8 +103,9 @@ func (e *export) progress(percent uint32) {
 	e.state.Percent = max(e.state.Percent, percent)
 }
 
-// export flattens a volume into a compressed qcow2 image, which leans on nothing, and puts it among the images.
-func (h *Host) export(ctx context.Context, volume []string, progress func(uint32)) (digest string, size int64, err error) {
+// export flattens a volume into a qcow2 image, which leans on nothing, and puts it among the images: compressed, or
+// encrypted with the volume's passphrase.
+func (h *Host) export(ctx context.Context, volume []string, secret []byte, progress func(uint32)) (digest string, size int64, err error) {
 	dir := filepath.Join(h.conf.Dir, "images")
 	f, err := os.CreateTemp(dir, ".part-*")
 	if err != nil {
@@ -109,7 +114,12 @@ func (h *Host) export(ctx context.Context, volume []string, progress func(uint32
 	part := f.Name()
 	defer os.Remove(part) // fails after the rename, as it should
 	defer f.Close()
-	if err := convert(ctx, volume, part, progress); err != nil {
+	for range keyTries {
+		if err = convert(ctx, volume, secret, part, progress); err == nil || !strings.Contains(err.Error(), keyUnmetered) {
+			break
+		}
+	}
+	if err != nil {
 		return "", 0, err
 	}
 	sum := sha256.New()
@@ -127,10 +137,23 @@ func (h *Host) export(ctx context.Context, volume []string, progress func(uint32
 }
 
 // convert runs qemu-img, whose output is its progress. It takes as long as the disk is large.
-func convert(ctx context.Context, from []string, to string, progress func(uint32)) error {
+func convert(ctx context.Context, from []string, secret []byte, to string, progress func(uint32)) error {
 	// The volume's header is ours, and names an image of ours; a guest writes inside of it only.
-	args := append([]string{"--core=0", "--", "qemu-img", "convert", "-p", "-c", "-O", "qcow2"}, from...)
-	cmd := exec.CommandContext(ctx, "prlimit", append(args, to)...)
+	args := []string{"--core=0", "--", "qemu-img", "convert", "-p", "-O", "qcow2"}
+	var key []*os.File
+	if secret == nil {
+		args = append(args, "-c")
+	} else { // what is encrypted cannot be compressed
+		args = append(append(args, keyObject...), "-o", luksOptions(keyStretch))
+		r, err := pipeOf(secret)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		key = []*os.File{r}
+	}
+	cmd := exec.CommandContext(ctx, "prlimit", append(append(args, from...), to)...)
+	cmd.ExtraFiles = key
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -23,10 +23,7 @@ import (
 // A seed is a NoCloud disk (ISO 9660, label cidata) with meta-data, user-data and network-config. Its
 // user data is our own cloud-config alone, or a MIME archive of it (unencoded, first) and the
 // tenant's own (base64).
-const (
-	seedLabel   = "cidata"
-	maxUserData = 64 << 10
-)
+const seedLabel = "cidata"
 
 var (
 	validHostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$`)
@@ -60,7 +57,7 @@ func checkSeed(s *pb.Seed) error {
 			return bad("an SSH key of more than one line")
 		}
 	}
-	if len(s.UserData) > maxUserData {
+	if len(s.UserData) > hostlink.MaxUserData {
 		return bad("user data of %d bytes", len(s.UserData))
 	}
 	if s.MountData != "" && !validDevice.MatchString(s.MountData) {
@@ -119,7 +116,7 @@ type ethernet struct {
 func seedFiles(s *pb.Seed, nics []*pb.DomainNIC, withPassword bool) (map[string][]byte, error) {
 	config := cloudConfig{Hostname: s.Hostname, ManageEtcHosts: true, SSHPasswordAuth: s.HashedPassword != ""}
 	if s.LoginUser != "" {
-		u := user{Name: s.LoginUser, SSHAuthorizedKeys: s.SshKeys}
+		u := user{Name: s.LoginUser, LockPassword: s.HashedPassword == "", SSHAuthorizedKeys: s.SshKeys}
 		if withPassword {
 			u.HashedPassword = s.HashedPassword
 		}

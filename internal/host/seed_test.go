@@ -14,6 +14,7 @@ import (
 
 	"github.com/kdomanski/iso9660"
 
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 )
 
@@ -91,10 +92,14 @@ func TestTenantsUserData(t *testing.T) {
 		"a MIME archive":           {archived, "#!/bin/sh\necho inner", "text/x-shellscript"},
 		"an archive that ends us":  {strings.Replace(archived, "echo inner", "--==lingyun-seed==--", 1), strings.Replace(archived, "echo inner", "--==lingyun-seed==--", 1), "application/octet-stream"},
 		"what looks like headers":  {"MIME-Version: 1.0\nnonsense", "MIME-Version: 1.0\nnonsense", "application/octet-stream"},
+		"all that is allowed":      {strings.Repeat("#!/bin/sh 123456\n", hostlink.MaxUserData/17), strings.Repeat("#!/bin/sh 123456\n", hostlink.MaxUserData/17), "application/octet-stream"},
 		"a long line without ends": {strings.Repeat("x", 5000), strings.Repeat("x", 5000), "application/octet-stream"},
 	} {
 		seed := sample().Seed
 		seed.UserData = []byte(c.given)
+		if err := checkSeed(seed); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		files, err := seedFiles(seed, nil, true)
 		if err != nil {
 			t.Fatal(err)

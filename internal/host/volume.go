@@ -150,7 +150,10 @@ func (h *Host) createVolume(ctx context.Context, d driver, spec *pb.VolumeSpec) 
 		if err != nil {
 			return err
 		}
-		im.size = head.size
+		im.size, im.encrypted = head.size, head.encrypted
+	}
+	if im.encrypted && secretOf(spec.Secret) == nil {
+		return fmt.Errorf("%w: image %s is encrypted", hostlink.ErrInvalid, spec.ImageDigest)
 	}
 	if spec.SizeBytes != 0 && spec.SizeBytes < im.size {
 		return fmt.Errorf("%w: a volume of %d bytes is smaller than its image of %d", hostlink.ErrInvalid, spec.SizeBytes, im.size)

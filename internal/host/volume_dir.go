@@ -184,11 +184,19 @@ const (
 	keyUnmetered = "Unable to get accurate CPU usage"
 )
 
+// keyObject is the passphrase among the arguments of qemu-img, which reads it from a pipe.
+var keyObject = []string{"--object", "secret,id=key,format=raw,file=/dev/fd/3"}
+
+// luksOptions make a qcow2 file encrypted with it. stretch is in milliseconds.
+func luksOptions(stretch int) string {
+	return "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=" + strconv.Itoa(stretch)
+}
+
 // keyed adds a passphrase to the arguments of qemu-img: as an object whose text comes through a pipe.
 func keyed(ctx context.Context, secret []byte, command string, args ...string) (err error) {
 	all := []string{command}
 	if secret != nil {
-		all = append(all, "--object", "secret,id=key,format=raw,file=/dev/fd/3")
+		all = append(all, keyObject...)
 	}
 	all = append(all, args...)
 	for range keyTries {
@@ -217,7 +225,14 @@ func opened(path string, secret []byte) []string {
 
 func (d *directory) create(ctx context.Context, spec *pb.VolumeSpec, im *image) error {
 	part, secret := d.part(spec.Id), spec.Secret
-	defer os.Remove(part) // fails after the rename, as it should
+	defer os.Remove(part)          // fails after the rename, as it should
+	if im != nil && im.encrypted { // a copy of it: guests open their volumes with one key
+		args := append([]string{"-q", "-O", "qcow2", "-o", luksOptions(d.stretch)}, opened(im.path, secret)...)
+		if err := keyed(ctx, secret, "convert", append(args, part)...); err != nil {
+			return err
+		}
+		return d.place(part, spec)
+	}
 	args := []string{"-q", "-f", "qcow2"}
 	switch {
 	case spec.Raw && secret != nil:
@@ -225,7 +240,7 @@ func (d *directory) create(ctx context.Context, spec *pb.VolumeSpec, im *image) 
 	case spec.Raw:
 		args = []string{"-q", "-f", "raw"}
 	case secret != nil:
-		args = append(args, "-o", "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time="+strconv.Itoa(d.stretch))
+		args = append(args, "-o", luksOptions(d.stretch))
 	}
 	if im != nil {
 		args = append(args, "-b", im.path, "-F", im.format)
@@ -292,7 +307,7 @@ func (d *directory) duplicate(ctx context.Context, spec *pb.VolumeSpec) error {
 	args := []string{"-q", "-U", "-l", "snapshot.name=" + spec.SourceSnapshot, "-O", "qcow2"}
 	options := []string{}
 	if secret != nil {
-		options = append(options, "encrypt.format=luks", "encrypt.key-secret=key", "encrypt.iter-time="+strconv.Itoa(d.stretch))
+		options = append(options, luksOptions(d.stretch))
 	}
 	if head.backing != "" {
 		options = append(options, "backing_file="+strings.ReplaceAll(head.backing, ",", ",,"), "backing_fmt="+imageFormatOf(head.backing))

@@ -49,4 +49,5 @@ type image struct {
 	path, format string
 	digest       string
 	size         uint64 // of the disk in it
+	encrypted    bool   // with the passphrase of the volumes that are made of it
 }

@@ -102,6 +102,38 @@ func TestDirectoryDriver(t *testing.T) {
 	testDriver(t, d, im)
 }
 
+// TestEncryptedExport: an image of an encrypted volume opens with its key alone, and so do volumes that are made of it.
+func TestEncryptedExport(t *testing.T) {
+	d, im := newDirectory(t)
+	ctx, secret := t.Context(), []byte("a very secret passphrase")
+	must(t, d.create(ctx, &pb.VolumeSpec{Id: "disk-first", SizeBytes: 16 << 20, Secret: secret}, im))
+	d.write(t, "disk-first", secret, pattern{0x22, 1, 1})
+	dir := filepath.Dir(im.path)
+	h := &Host{conf: Config{Dir: filepath.Dir(dir)}}
+	percent := uint32(0)
+	digest, size, err := h.export(ctx, d.opened("disk-first", secret), secret, func(p uint32) { percent = p })
+	must(t, err)
+	file := filepath.Join(dir, digest+".qcow2")
+	head, err := readHeader(file)
+	must(t, err)
+	if !head.encrypted || head.backing != "" || head.size != 16<<20 || size == 0 || percent == 0 {
+		t.Fatalf("the image has %+v, %d bytes, %d %% were told", head, size, percent)
+	}
+	content, err := os.ReadFile(file)
+	must(t, err)
+	for _, value := range []byte{0x11, 0x22} {
+		if bytes.Contains(content, bytes.Repeat([]byte{value}, 512)) {
+			t.Errorf("a sector of %#x is in the clear", value)
+		}
+	}
+	made := &image{path: file, format: "qcow2", digest: digest, size: head.size, encrypted: true}
+	if err := d.create(ctx, &pb.VolumeSpec{Id: "disk-wrong", SizeBytes: 16 << 20, Secret: []byte("another passphrase")}, made); err == nil {
+		t.Error("another key opens the image")
+	}
+	must(t, d.create(ctx, &pb.VolumeSpec{Id: "disk-second", SizeBytes: 16 << 20, Secret: secret}, made))
+	d.reads(t, "disk-second", secret, pattern{0x11, 0, 1}, pattern{0x22, 1, 1}, pattern{0x11, 2, 6})
+}
+
 // testDriver is what every driver must do.
 func testDriver(t *testing.T, d drive, im *image) {
 	ctx := t.Context()

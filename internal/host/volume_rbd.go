@@ -311,7 +311,13 @@ func (r *rbd) encrypt(ctx context.Context, part string, size uint64, spec *pb.Vo
 	if im == nil {
 		return nil
 	}
-	return keyed(ctx, secret, "convert", "-q", "-n", "-f", im.format, "--target-image-opts", im.path, r.options(part, true))
+	args := []string{"-q", "-n", "--target-image-opts"}
+	if im.encrypted {
+		args = append(args, opened(im.path, secret)...)
+	} else {
+		args = append(args, "-f", im.format, im.path)
+	}
+	return keyed(ctx, secret, "convert", append(args, r.options(part, true))...)
 }
 
 // filename is what qemu-img creates; a backslash takes their meaning from the characters that part it.

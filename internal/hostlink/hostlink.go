@@ -26,6 +26,9 @@ var (
 	ErrNoSpace = errors.New("hostlink: no space on the host")
 )
 
+// MaxUserData is how many bytes of user data a seed may have.
+const MaxUserData = 1 << 20
+
 // Host is one host as the controller sees it. Every call is idempotent.
 type Host interface {
 	Health(context.Context, *pb.HealthRequest) (*pb.HealthResponse, error)

@@ -205,7 +205,7 @@ func (h *Host) ConsoleLog(ctx context.Context, req *pb.ConsoleLogRequest) (*pb.C
 }
 
 // exported is the image that a simulated volume makes: a qcow2 header of the volume's size, and its name.
-func exported(volume string, size uint64) []byte {
+func exported(volume string, size uint64, secret []byte) []byte {
 	head := make([]byte, 104)
 	copy(head, "QFI\xfb")
 	put := func(at int, v uint64, n int) {
@@ -216,6 +216,10 @@ func exported(volume string, size uint64) []byte {
 	put(4, 3, 4)
 	put(20, 16, 4)
 	put(24, size, 8)
+	if len(secret) > 0 {
+		const luks = 2
+		put(32, luks, 4)
+	}
 	put(100, 104, 4)
 	return append(head, volume...)
 }
@@ -242,7 +246,7 @@ func (h *Host) ExportVolume(ctx context.Context, req *pb.ExportVolumeRequest) (*
 	if e.State == pb.ExportState_EXPORT_STATE_DONE {
 		return e, nil
 	}
-	file := exported(req.VolumeId, e.VirtualBytes)
+	file := exported(req.VolumeId, e.VirtualBytes, req.Secret)
 	sum := sha256.Sum256(file)
 	digest := hex.EncodeToString(sum[:])
 	done := &pb.Export{Id: req.Id, State: pb.ExportState_EXPORT_STATE_DONE, Percent: 100, VirtualBytes: e.VirtualBytes,

@@ -62,8 +62,8 @@ func (s *Service) Encrypt(d *Disk, passphrase string) {
 // Device is the path of a disk in every guest, whatever others it has: its id is its serial number.
 func (d *Disk) Device() string { return "/dev/disk/by-id/virtio-" + d.ID }
 
-// passphrase opens a disk's secret; nil: it is not encrypted.
-func (s *Service) passphrase(d *Disk) ([]byte, error) {
+// Passphrase opens a disk's secret; nil: it is not encrypted.
+func (s *Service) Passphrase(d *Disk) ([]byte, error) {
 	if d.Secret == "" {
 		return nil, nil
 	}
@@ -76,7 +76,7 @@ func (s *Service) passphrase(d *Disk) ([]byte, error) {
 
 // inherit gives a copy the key of its source: the data is not encrypted anew.
 func (s *Service) inherit(d, source *Disk) error {
-	b, err := s.passphrase(source)
+	b, err := s.Passphrase(source)
 	if err == nil && b != nil {
 		s.Encrypt(d, string(b))
 	}
@@ -156,7 +156,7 @@ func (s *Service) DomainDisks(ctx context.Context, idb bun.IDB, vm string) ([]*p
 		if s.Catalog.Config.DiskQoS(ctx, d.Region) {
 			w.Limits = d.effective(sets[d.SetID].Media).wire()
 		}
-		if w.Secret, err = s.passphrase(&d); err != nil {
+		if w.Secret, err = s.Passphrase(&d); err != nil {
 			return nil, err
 		}
 		out = append(out, w)

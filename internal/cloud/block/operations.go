@@ -114,7 +114,7 @@ func fence(generation int64) *pb.Fence { return &pb.Fence{Generation: uint64(gen
 
 // volumeSpec is the whole of what a host has to know of a disk's volume.
 func (s *Service) volumeSpec(d *Disk) (*pb.VolumeSpec, error) {
-	secret, err := s.passphrase(d)
+	secret, err := s.Passphrase(d)
 	return &pb.VolumeSpec{Id: d.ID, SizeBytes: uint64(d.SizeGB) << 30, ImageDigest: d.ImageDigest, Pool: s.Pool(d), Raw: d.Shareable, Secret: secret}, err
 }
 

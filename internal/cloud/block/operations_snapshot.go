@@ -36,7 +36,7 @@ func (s *Service) diskOf(ctx context.Context, j *job) (*Disk, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	secret, err := s.passphrase(d)
+	secret, err := s.Passphrase(d)
 	return d, secret, err
 }
 

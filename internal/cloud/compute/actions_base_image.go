@@ -46,6 +46,9 @@ func (s *Service) cloneImage(ctx context.Context, c *action.Call, q *cloneImageR
 		if err := i.usable(); err != nil {
 			return err
 		}
+		if i.Secret != "" {
+			return retcode.InvalidParameter.Errorf("SourceImageID: %s is encrypted with its tenant's key", i.ID)
+		}
 		if err := i.holdTx(ctx, tx); err != nil {
 			return err
 		}

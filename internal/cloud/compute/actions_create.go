@@ -26,7 +26,7 @@ import (
 
 type createVMRequest struct {
 	Name            string `validate:"required" doc:"1 to 30 of Chinese, letters, digits and - _ ."`
-	Password        string `validate:"required" doc:"6 to 30 characters, two of upper, lower, digit, special"`
+	Password        string `validate:"required" unless:"KeyPairIDs" doc:"6 to 30 characters, two of upper, lower, digit, special; may be left out with KeyPairIDs: then keys alone let in"`
 	ChargeType      string `validate:"required,oneof=Dynamic Month Year" doc:"Dynamic is hourly"`
 	VMType          string `validate:"required" doc:"compute set type, from DescribeVMType"`
 	CPU             int    `validate:"required" doc:"cores"`
@@ -118,7 +118,6 @@ const (
 	bootDiskSource  = "Disk" // BootSourceType
 	hostPassthrough = "host-passthrough"
 	defaultBootGB   = 40
-	maxUserData     = 1 << 20 // bytes
 )
 
 var vmName = regexp.MustCompile(`^[\p{Han}A-Za-z0-9._-]+$`)
@@ -223,7 +222,7 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 	owner := network.Owner{Kind: network.VM, ID: v.ID}
 	port, err := s.Network.ReservePort(ctx, tx, network.PortRequest{
 		Scope: c.OwnScope(), VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.InternalIP, Owner: owner,
-		InnerSG: q.LANSGID, OuterSG: q.WANSGID, Hostname: v.Hostname, HostID: v.HostID,
+		InnerSG: q.LANSGID, OuterSG: q.WANSGID, Hostname: v.Hostname, DNS: v.DNS, HostID: v.HostID,
 		MAC: p.mac, InMbps: q.LANInAverageBandwidth, OutMbps: q.LANOutAverageBandwidth,
 	})
 	if err != nil {
@@ -269,7 +268,7 @@ func (s *Service) insert(ctx context.Context, tx bun.Tx, c *action.Call, q *crea
 		locks = append(locks, workflow.Lock{Resource: id, Exclusive: true})
 	}
 	resources = append(resources, more...)
-	sd := &seed{VMID: v.ID, PasswordHash: s.Secret.Seal([]byte(p.hash), seedContext(v.ID, "password_hash"))}
+	sd := &seed{VMID: v.ID, PasswordHash: s.Secret.Seal([]byte(p.hash), seedContext(v.ID, "password_hash"))} // of nothing: no password lets in
 	if p.userData != "" {
 		sd.UserData = s.Secret.Seal([]byte(p.userData), seedContext(v.ID, "user_data"))
 	}
@@ -403,14 +402,4 @@ func (s *Service) rows(c *action.Call, q *createVMRequest, p *createPlan, now in
 		vms, disks = append(vms, v), append(disks, own)
 	}
 	return vms, disks
-}
-
-// networkConfig is NoCloud's network configuration when the machine has DNS servers of its own; without
-// it the guest asks DHCP for everything.
-func networkConfig(mac, dns string) string {
-	if dns == "" {
-		return ""
-	}
-	return "version: 2\nethernets:\n  inner:\n    match:\n      macaddress: \"" + mac + "\"\n    dhcp4: true\n" +
-		"    dhcp4-overrides:\n      use-dns: false\n    nameservers:\n      addresses: [" + dns + "]\n"
 }

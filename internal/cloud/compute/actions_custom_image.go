@@ -92,7 +92,8 @@ type createImageResponse struct {
 	ImageID string
 }
 
-// createImage makes an image of what is on a machine's system disk. The machine is off until it is made.
+// createImage makes an image of what is on a machine's system disk, encrypted if that is. The machine is off until it
+// is made.
 func (s *Service) createImage(ctx context.Context, c *action.Call, q *createImageRequest) (*createImageResponse, error) {
 	i, err := newImage(s.Clock.Micros(), q.ImageName, q.ImageDescription)
 	if err != nil {
@@ -123,6 +124,13 @@ func (s *Service) createImage(ctx context.Context, c *action.Call, q *createImag
 		i.VirtualBytes = int64(disk.SizeGB) << 30
 		if from, err := anyImage(ctx, tx, action.Scope{}, v.ImageID); err == nil {
 			i.OSDistribution, i.OSVersion, i.CanVGPU = from.OSDistribution, from.OSVersion, from.CanVGPU
+		}
+		key, err := s.Block.Passphrase(disk)
+		if err != nil {
+			return err
+		}
+		if key != nil {
+			i.Secret = s.Secret.Seal(key, imageSecretContext(i.ID))
 		}
 		if err := s.insertImage(ctx, tx, c, i, q.ProjectID, q.TagKeyValuePairs); err != nil {
 			return err
@@ -442,8 +450,11 @@ func (s *Service) importRemote(ctx context.Context, c *action.Call, q *importIma
 	if err := checkSource(u); err != nil {
 		return "", err
 	}
-	if int64(q.ImageSize)<<30 > maxLoadedBytes {
-		return "", retcode.ImageTooLarge.Errorf("ImageSize is at most %d GiB", maxLoadedBytes>>30)
+	most := int64(maxLoadedBytes)
+	if q.ImageSize > 0 {
+		if most = int64(q.ImageSize) << 30; most > maxLoadedBytes {
+			return "", retcode.ImageTooLarge.Errorf("ImageSize is at most %d GiB", maxLoadedBytes>>30)
+		}
 	}
 	i.State = ImageMaking
 	i.SourceURL = s.Secret.Seal([]byte(u.String()), sourceContext(i.ID)) // it may hold a password
@@ -451,7 +462,7 @@ func (s *Service) importRemote(ctx context.Context, c *action.Call, q *importIma
 		if err := s.insertImage(ctx, tx, c, i, q.ProjectID, q.TagKeyValuePairs); err != nil {
 			return err
 		}
-		op, err = s.images.load.Accept(ctx, tx, imageRequest(c, i), imageJob{Image: i.ID, Generation: i.Generation})
+		op, err = s.images.load.Accept(ctx, tx, imageRequest(c, i), imageJob{Image: i.ID, Generation: i.Generation, MostBytes: most})
 		return err
 	})
 	return op, err

@@ -156,6 +156,7 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Why(c.Language),
 			CreateTime: seconds(i.CreatedAt), UpdateTime: seconds(i.UpdatedAt), SupportHotplug: i.Hotplug,
 			SupportCloudInit: i.CloudInit, SupportQGA: i.QGA, Remarkable: i.Type != BaseImage, Progress: i.Progress, CanVGPU: i.CanVGPU,
+			Encrypted:      i.Secret != "",
 			PermissionMode: may[i.ID].Mode, VirtualSize: int64(i.virtualGB()), Tags: tags[i.ID],
 		})
 	}

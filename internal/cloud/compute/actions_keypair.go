@@ -163,9 +163,13 @@ func (s *Service) describeKeyPair(ctx context.Context, c *action.Call, q *descri
 	if err != nil {
 		return nil, err
 	}
+	projects, err := s.Identity.ProjectNames(ctx, projectsOf(rows, func(k KeyPair) string { return k.Project }))
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range rows {
 		i := keyPairInfo{KeyPairID: k.ID, Name: k.Name, Remark: k.Remark, KeyPairPublicKey: k.PublicKey, Fingerprint: k.Fingerprint, KeyType: k.Kind,
-			CompanyID: k.Company, ProjectID: k.Project, CreateTime: seconds(k.CreatedAt), Tags: tags[k.ID]}
+			CompanyID: k.Company, ProjectID: k.Project, ProjectName: projects[k.Project], CreateTime: seconds(k.CreatedAt), Tags: tags[k.ID]}
 		for _, n := range counts {
 			if n.KeyPairID == k.ID {
 				i.VMCount = n.N

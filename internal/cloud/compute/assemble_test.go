@@ -244,7 +244,12 @@ func TestNewMachineWithEverything(t *testing.T) {
 		controllertest.Eventually(t, settle, "a VPC", func() bool {
 			return w.demo.Call(t, "CreateSubnet", p{"VPCID": vpc, "Name": "other", "Network": "172.16.1.0/24"}).Code == 0
 		})
-		subnet := w.demo.Must(t, "DescribeSubnet", p{"VPCID": vpc}).Infos()[0].String("SubnetID")
+		var subnet string
+		controllertest.Eventually(t, settle, "a subnet", func() bool {
+			n := w.demo.Must(t, "DescribeSubnet", p{"VPCID": vpc}).Infos()[0]
+			subnet = n.String("SubnetID")
+			return n.String("State") == "Available"
+		})
 		q := w.ask(p{"BootDiskSecret": key, "DataDiskSpace": 10, "DataDiskSecret": key, "DataDisks.0.SetType": w.storage, "DataDisks.0.DiskSpace": 10,
 			"LANMAC": "02:00:00:AA:BB:CC", "LANInAverageBandwidth": 7, "LANOutAverageBandwidth": 0,
 			"NICs.0.VPCID": vpc, "NICs.0.SubnetID": subnet, "NICs.0.IP": "172.16.1.77", "NICs.1.VPCID": w.vpc, "NICs.1.SubnetID": w.subnet, "NICs.1.SGID": w.defaultGroup})

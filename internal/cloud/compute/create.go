@@ -2,7 +2,6 @@ package compute
 
 import (
 	"context"
-	"encoding/base64"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ type createPlan struct {
 	data     *block.Disk // a data disk that was
 	nics     []network.NewNIC
 	mac      string
-	hash     string
+	hash     string // crypt of the password; empty: keys alone let in
 	userData string
 	login    string
 	uefi     bool
@@ -84,9 +83,6 @@ func checkCreate(q *createVMRequest) error {
 	}
 	if q.OperatorName == "" && (q.InternetIP != "" || q.Bandwidth != nil || q.IPVersion != "IPv4") {
 		return bad.Errorf("InternetIP, Bandwidth and IPVersion need OperatorName")
-	}
-	if len(q.UserData) > base64.StdEncoding.EncodedLen(maxUserData) {
-		return bad.Errorf("UserData is at most 1 MiB")
 	}
 	if _, err := parseDNS(q.DNS); err != nil {
 		return err
@@ -274,6 +270,14 @@ func (s *Service) planSystem(ctx context.Context, c *action.Call, q *createVMReq
 	if err != nil {
 		return err
 	}
+	if p.image.Secret != "" {
+		if secret != "" {
+			return retcode.InvalidParameter.Errorf("BootDiskSecret: image %s is encrypted, its system disks have its key", p.image.ID)
+		}
+		if secret, err = s.passphrase(p.image); err != nil {
+			return err
+		}
+	}
 	if secret != "" {
 		gb += encryptedGB
 	}
@@ -300,6 +304,14 @@ func (s *Service) planGuest(ctx context.Context, q *createVMRequest, p *createPl
 		}
 		p.login = q.LoginUser
 	}
+	for _, given := range []struct {
+		name string
+		is   bool
+	}{{"LoginUser", q.LoginUser != ""}, {"UserData", q.UserData != ""}, {"KeyPairIDs", len(p.keys) > 0}, {"MountDataDisk", q.MountDataDisk}} {
+		if given.is && !p.image.CloudInit {
+			return p.image.untold(given.name)
+		}
+	}
 	if q.BootloaderType != "" && q.BootloaderType != bootloader(p.uefi) {
 		return bad.Errorf("BootloaderType: image %s boots by %s", p.image.ID, bootloader(p.uefi))
 	}
@@ -317,6 +329,9 @@ func (s *Service) planGuest(ctx context.Context, q *createVMRequest, p *createPl
 			return err
 		}
 		p.userData = string(raw)
+	}
+	if q.Password == "" { // there are keys
+		return nil
 	}
 	var err error
 	p.hash, err = s.newPassword(ctx, p.set.Region, q.Password, p.image.OSType, p.login)

@@ -52,6 +52,7 @@ type Image struct {
 	Hotplug        bool   `bun:"hotplug"`
 	OSVersion      string `bun:"os_version"`
 	CanVGPU        bool   `bun:"can_vgpu"`
+	Secret         string `bun:"secret"` // passphrase, sealed; empty: not encrypted
 	Progress       int    `bun:"progress"`
 	ReasonCode     int    `bun:"reason_code"`
 	SourceURL      string `bun:"source_url"`
@@ -83,6 +84,25 @@ func (i *Image) bootable(arch string) error {
 		return retcode.ImageArchMismatch.Errorf("image %s is for %s, not for %s", i.ID, i.Arch, arch)
 	}
 	return nil
+}
+
+func imageSecretContext(id string) string { return "image.secret:" + id }
+
+// passphrase opens an image's secret; empty: it is not encrypted. System disks that are made of it have the same.
+func (s *Service) passphrase(i *Image) (string, error) {
+	if i.Secret == "" {
+		return "", nil
+	}
+	b, err := s.Secret.Open(i.Secret, imageSecretContext(i.ID))
+	if err != nil {
+		return "", fmt.Errorf("secret of %s: %w", i.ID, err)
+	}
+	return string(b), nil
+}
+
+// untold refuses a parameter for guests of an image that would not hear of it (113).
+func (i *Image) untold(parameter string) error {
+	return retcode.InvalidParameter.Errorf("%s: image %s has no cloud-init, its guests take no instructions", parameter, i.ID)
 }
 
 // holdTx keeps a tenant's image from being deleted until the caller's transaction ends.

@@ -40,7 +40,11 @@ func (s *Service) loadImage(ctx context.Context, j *imageJob) error {
 		return err
 	}
 	defer os.Remove(path)
-	if err := s.loadFile(ctx, string(address), path, maxLoadedBytes, func(percent int) error {
+	most := j.MostBytes
+	if most == 0 {
+		most = maxLoadedBytes
+	}
+	if err := s.loadFile(ctx, string(address), path, most, func(percent int) error {
 		s.showProgress(ctx, i.ID, percent)
 		return s.stillWanted(ctx, i.ID)
 	}); err != nil {

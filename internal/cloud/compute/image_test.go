@@ -367,6 +367,50 @@ func backed(t *testing.T) []byte {
 	return b[:min(len(b), 1<<20)]
 }
 
+// TestEncryptedImage: an image of an encrypted system disk is encrypted, and so is what is made of it, with the same key.
+func TestEncryptedImage(t *testing.T) {
+	w := start(t, controllertest.Options{Hosts: 1})
+	encoded := func(key string) string { return base64.StdEncoding.EncodeToString([]byte(key)) }
+	secret := encoded("a key of a tenant")
+	first := w.create(t, p{"BootDiskSecret": secret})
+	w.stop(t, first)
+	image := w.demo.Must(t, "CreateCustomImage", p{"VMID": first, "ImageName": "sealed"}).String("ImageID")
+	if i := w.awaitImage(t, image, "Used"); i["Encrypted"] != true {
+		t.Errorf("described as %v", i)
+	}
+	w.await(t, first, "Stopped")
+	w.demo.Refuse(t, retcode.InvalidParameter, "CreateVMInstance", w.ask(p{"ImageID": image, "BootDiskSpace": 41, "BootDiskSecret": secret}))
+	w.Admin.Refuse(t, retcode.InvalidParameter, "CloneCustomImageToBaseImage", p{"SourceImageID": image, "DestImageName": "sealed"})
+
+	second := w.create(t, p{"ImageID": image, "BootDiskSpace": 41})
+	for _, vm := range []string{first, second} {
+		system := w.vm(t, vm).List("DiskInfos")[0].String("DiskID")
+		if d := w.disk(t, system); d["Encrypted"] != true || string(w.host(t, system).Disk(vm, system).GetSecret()) != secret {
+			t.Errorf("the system disk of %s is %v", vm, d)
+		}
+	}
+	// A disk's key is for life.
+	plain, other := w.create(t, p{"BootDiskSpace": 41}), w.create(t, p{"BootDiskSecret": encoded("another key")})
+	for vm, want := range map[string]retcode.Code{plain: retcode.InvalidParameter, other: retcode.InvalidParameter, first: retcode.OK} {
+		if vm != first {
+			w.stop(t, vm)
+		}
+		if got := w.demo.Call(t, "ReinstallVMInstance", p{"VMID": vm, "ImageID": image}).Code; got != want {
+			t.Errorf("a new system for %s: %d, want %d", vm, got, want)
+		}
+	}
+	w.await(t, first, "Stopped")
+	w.demo.Must(t, "ReinstallVMInstance", p{"VMID": other, "ImageID": w.image}) // one in the clear fits every disk
+	w.await(t, other, "Stopped")
+	if d := w.disk(t, w.vm(t, other).List("DiskInfos")[0].String("DiskID")); d["Encrypted"] != true {
+		t.Errorf("its disk is %v", d)
+	}
+	var stored string
+	if err := w.DB.Reader().NewRaw("SELECT secret FROM image WHERE id = ?", image).Scan(t.Context(), &stored); err != nil || stored == "" || strings.Contains(stored, secret) {
+		t.Errorf("the database has %q, %v", stored, err)
+	}
+}
+
 // TestUploadedHeader: a header that only qemu-img finds wrong is found by it, and the image fails with 1003.
 func TestUploadedHeader(t *testing.T) {
 	w := start(t, controllertest.Options{})
@@ -388,6 +432,9 @@ func TestImportFromAddress(t *testing.T) {
 	mux.HandleFunc("/text", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound)
+	})
+	mux.HandleFunc("/middling", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(int64(2)<<30))
 	})
 	mux.HandleFunc("/large", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(int64(600)<<30))
@@ -435,6 +482,17 @@ func TestImportFromAddress(t *testing.T) {
 		t.Errorf("the hidden server was asked %d times", hidden)
 	}
 	remote := p{"CompanyID": w.demo.Company, "ImageName": "x", "ImageFormat": "qcow2", "ImportType": "Remote", "OSDistribution": "Debian", "OSType": "Linux"}
+	// Of a file at an address, too, ImageSize is the most.
+	remote["LoadURL"], remote["ImageSize"] = mirror.URL+"/middling", 1
+	small := w.demo.Must(t, "ImportImage", remote).String("ImageID")
+	w.awaitImage(t, small, "Failed")
+	if got := w.demo.OPLog(t, "ImportImage", small).Int("RetCode"); got != int(retcode.ImageTooLarge) {
+		t.Errorf("2 GiB where 1 was announced: %d", got)
+	}
+	remote["ImageSize"] = 501
+	w.demo.Refuse(t, retcode.ImageTooLarge, "ImportImage", remote)
+	delete(remote, "LoadURL")
+	delete(remote, "ImageSize")
 	w.demo.Refuse(t, retcode.MissingParameter, "ImportImage", remote)
 	for _, url := range []string{"ftp://example.com/x", "file:///etc/passwd", "http://user:password@example.com/"} {
 		remote["LoadURL"] = url

@@ -26,6 +26,8 @@ type imageJob struct {
 	VMGeneration int64  `json:",omitempty"`
 	Volume, Host string `json:",omitempty"`
 	Pool         string `json:",omitempty"` // storage set that hosts share; empty: the volume is on Host itself
+	// MostBytes that a file at an address may have; 0: maxLoadedBytes.
+	MostBytes int64 `json:",omitempty"`
 	// Upload whose parts are joined.
 	Upload string `json:",omitempty"`
 	// What was made.
@@ -80,7 +82,15 @@ func (s *Service) registerImages() imageWorkflows {
 func (s *Service) exportImage(ctx context.Context, j *imageJob) error {
 	v := &VM{ID: j.VM, Generation: j.VMGeneration}
 	failure := retcode.SystemBusy.Errorf("the host could not make an image of %s", j.VM)
-	e, err := s.Fleet.Host(j.Host).ExportVolume(ctx, &pb.ExportVolumeRequest{Fence: fence(j.Generation), Id: j.Image, VolumeId: j.Volume, Pool: j.Pool})
+	i, err := anyImage(ctx, s.DB.Reader(), action.Scope{}, j.Image)
+	if err != nil {
+		return err
+	}
+	key, err := s.passphrase(i)
+	if err != nil {
+		return err
+	}
+	e, err := s.Fleet.Host(j.Host).ExportVolume(ctx, &pb.ExportVolumeRequest{Fence: fence(j.Generation), Id: j.Image, VolumeId: j.Volume, Pool: j.Pool, Secret: []byte(key)})
 	if err != nil {
 		return s.hostFailure(ctx, v, err, failure)
 	}

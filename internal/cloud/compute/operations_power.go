@@ -96,6 +96,9 @@ func (s *Service) restartDomain(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
+	if err := s.connect(ctx, v); err != nil { // what DHCP offers may be another since it started
+		return err
+	}
 	j.Agent, err = s.run(ctx, v)
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -74,9 +73,28 @@ func (t target) Plug(ctx context.Context, id string) error {
 	}
 }
 
-// Moved implements network.Machines.
-func (t target) Moved(ctx context.Context, tx bun.Tx, id, subnet string) error {
-	_, err := tx.NewUpdate().Model((*VM)(nil)).Set("subnet_id = ?", subnet).Set("updated_at = ?", t.Clock.Micros()).Where("id = ?", id).Exec(ctx)
+// Readdress implements network.Machines.
+func (t target) Readdress(ctx context.Context, tx bun.Tx, id, subnet string) error {
+	v, err := vmByID(ctx, tx, action.Scope{}, id)
+	if err != nil {
+		return err
+	}
+	v.SubnetID = subnet
+	ok, err := t.move(ctx, tx, v, Readdressing, "subnet_id")
+	if err == nil && !ok {
+		err = retcode.InvalidVMState.Errorf("%s is being changed by another request", v.ID)
+	}
+	return err
+}
+
+// Readdressed implements network.Machines.
+func (t target) Readdressed(ctx context.Context, tx bun.Tx, id string, cause error) error {
+	v, err := vmByID(ctx, tx, action.Scope{}, id)
+	if err != nil || v.State != Readdressing {
+		return err
+	}
+	v.because(cause)
+	_, err = t.move(ctx, tx, v, Stopped, "reason", "reason_code")
 	return err
 }
 
@@ -133,33 +151,29 @@ type guestConfig struct {
 }
 
 type guestLink struct {
-	Match       map[string]string   `yaml:"match"`
-	SetName     string              `yaml:"set-name,omitempty"`
-	DHCP4       bool                `yaml:"dhcp4"`
-	Addresses   []string            `yaml:"addresses,omitempty"`
-	Overrides   map[string]bool     `yaml:"dhcp4-overrides,omitempty"`
-	Nameservers map[string][]string `yaml:"nameservers,omitempty"`
-	Routes      []map[string]any    `yaml:"routes,omitempty"`
-	Policy      []map[string]any    `yaml:"routing-policy,omitempty"`
+	Match     map[string]string `yaml:"match"`
+	SetName   string            `yaml:"set-name,omitempty"`
+	DHCP4     bool              `yaml:"dhcp4"`
+	Addresses []string          `yaml:"addresses,omitempty"`
+	Overrides map[string]bool   `yaml:"dhcp4-overrides,omitempty"`
+	Routes    []map[string]any  `yaml:"routes,omitempty"`
+	Policy    []map[string]any  `yaml:"routing-policy,omitempty"`
 }
 
-// networkConfig is NoCloud's network configuration of a machine with DNS servers or elastic NICs of its own; without
-// it the guest asks DHCP for everything. Interfaces are known by their MAC.
+// networkConfig is NoCloud's network configuration of a machine with elastic NICs; without it the guest asks DHCP for
+// everything. Interfaces are known by their MAC.
 func (s *Service) networkConfig(ctx context.Context, v *VM, ports []network.Port) (string, error) {
 	if len(ports) == 1 {
-		return networkConfig(ports[0].MAC, v.DNS), nil
+		return "", nil
 	}
 	config := guestConfig{Version: 2, Ethernets: map[string]guestLink{}}
 	for i, p := range ports {
 		name := fmt.Sprint("eth", i)
 		link := guestLink{Match: map[string]string{"macaddress": p.MAC}, SetName: name, DHCP4: true}
-		if v.DNS != "" {
-			link.Overrides = map[string]bool{"use-dns": false}
-		}
-		if i == 0 && v.DNS != "" {
-			link.Nameservers = map[string][]string{"addresses": strings.Split(v.DNS, ",")}
-		}
 		if i > 0 {
+			if v.DNS != "" { // the machine's own servers come with its first interface
+				link.Overrides = map[string]bool{"use-dns": false}
+			}
 			c, err := s.Network.ConfigOf(ctx, s.DB.Reader(), &p)
 			if err != nil {
 				return "", err

@@ -10,6 +10,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/lifecycle"
+	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -53,6 +54,14 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 	if windows(image.OSType) != windows(v.OSType) {
 		return nil, retcode.InvalidParameter.Errorf("ImageID: %s is %s, %s is %s", image.ID, image.OSType, v.ID, v.OSType)
 	}
+	for _, given := range []struct {
+		name string
+		is   bool
+	}{{"Password", q.Password != ""}, {"LoginUser", q.LoginUser != ""}, {"UserData", q.UserData != ""}, {"KeyPairIDs", len(q.KeyPairIDs) > 0}} {
+		if given.is && !image.CloudInit {
+			return nil, image.untold(given.name)
+		}
+	}
 	in := &install{Image: image.ID, Login: image.LoginUser}
 	if q.LoginUser != "" {
 		if windows(image.OSType) != (q.LoginUser == "administrator") {
@@ -85,9 +94,26 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 		if least := image.virtualGB(); disk.SizeGB < least {
 			return nil, retcode.BootDiskTooSmall.Errorf("the system disk of %s has %d GB, image %s needs %d", v.ID, disk.SizeGB, image.ID, least)
 		}
+		if err := s.sameKey(image, disk); err != nil {
+			return nil, err
+		}
 		j.Install = in
 		return nil, image.holdTx(ctx, tx)
 	})
+}
+
+// sameKey refuses an encrypted image for a system disk with another key or none (113): a disk's is for life. An image in
+// the clear fits every disk.
+func (s *Service) sameKey(image *Image, disk *block.Disk) error {
+	wanted, err := s.passphrase(image)
+	if err != nil || wanted == "" {
+		return err
+	}
+	has, err := s.Block.Passphrase(disk)
+	if err == nil && string(has) != wanted {
+		err = retcode.InvalidParameter.Errorf("ImageID: %s is encrypted with another key than the system disk of %s", image.ID, disk.VMID)
+	}
+	return err
 }
 
 // decodeUserData checks a parameter UserData: 4, 113.
@@ -96,8 +122,8 @@ func decodeUserData(text string) ([]byte, error) {
 	if err != nil {
 		return nil, retcode.InvalidParameterFormat.Errorf("UserData must be base64")
 	}
-	if len(raw) > maxUserData {
-		return nil, retcode.InvalidParameter.Errorf("UserData is at most 1 MiB")
+	if len(raw) > hostlink.MaxUserData {
+		return nil, retcode.InvalidParameter.Errorf("UserData is at most %d MiB", hostlink.MaxUserData>>20)
 	}
 	return raw, nil
 }

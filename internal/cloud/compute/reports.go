@@ -131,7 +131,7 @@ func (s *Service) follow(ctx context.Context, r report) (settled bool, err error
 // transient tells whether an operation owns the machine.
 func transient(state string) bool {
 	switch state {
-	case Initializing, Starting, Stopping, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging, Deleting, Terminating:
+	case Initializing, Starting, Stopping, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging, Readdressing, Deleting, Terminating:
 		return true
 	}
 	return false

@@ -16,9 +16,9 @@ import (
 func (s *Service) settingActions() []action.Action {
 	return []action.Action{
 		action.Define(action.Spec{Name: "UpdateVMHostname", Module: "vm", Mutates: true, Extension: true,
-			Summary: "Give a virtual machine another host name, from its next start on."}, s.updateHostname),
+			Summary: "Give a virtual machine another host name, from its next start or restart on."}, s.updateHostname),
 		action.Define(action.Spec{Name: "UpdateVMDNS", Module: "vm", Mutates: true, Extension: true,
-			Summary: "Give a virtual machine other DNS servers, from its next start on."}, s.updateDNS),
+			Summary: "Give a virtual machine other DNS servers, from its next start or restart on."}, s.updateDNS),
 		action.Define(action.Spec{Name: "UpdateVMHighAvailability", Module: "vm", Mutates: true, Extension: true,
 			Summary: "Say whether a virtual machine that goes down by itself is started again."}, s.updateHA),
 		action.Define(action.Spec{Name: "UpdateVMBootDevices", Module: "vm", Mutates: true, Extension: true,
@@ -71,9 +71,12 @@ type updateHostnameRequest struct {
 }
 
 func (s *Service) updateHostname(ctx context.Context, c *action.Call, q *updateHostnameRequest) (*action.Empty, error) {
-	return nil, s.change(ctx, c, q.VMID, Change, func(_ context.Context, _ bun.Tx, v *VM) ([]string, error) {
+	return nil, s.change(ctx, c, q.VMID, Change, func(ctx context.Context, tx bun.Tx, v *VM) ([]string, error) {
+		if err := checkHostname(q.Hostname, v.OSType, 1); err != nil {
+			return nil, err
+		}
 		v.Hostname = q.Hostname
-		return []string{"hostname"}, checkHostname(q.Hostname, v.OSType, 1)
+		return []string{"hostname"}, s.Network.OfferPort(ctx, tx, v.PortID, v.Hostname, v.DNS)
 	})
 }
 
@@ -103,13 +106,13 @@ func (s *Service) updateDNS(ctx context.Context, c *action.Call, q *updateDNSReq
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.change(ctx, c, q.VMID, Change, func(_ context.Context, _ bun.Tx, v *VM) ([]string, error) {
+	return nil, s.change(ctx, c, q.VMID, Change, func(ctx context.Context, tx bun.Tx, v *VM) ([]string, error) {
 		v.DNS = dns
-		return []string{"dns"}, nil
+		return []string{"dns"}, s.Network.OfferPort(ctx, tx, v.PortID, v.Hostname, v.DNS)
 	})
 }
 
-// parseDNS checks a list of servers (4, 113) and answers it without spaces.
+// parseDNS checks a list of servers, which DHCP offers: 4 no address, 113 too many or IPv6. It answers it without spaces.
 func parseDNS(text string) (string, error) {
 	if text == "" {
 		return "", nil
@@ -119,6 +122,9 @@ func parseDNS(text string) (string, error) {
 		ip, err := netip.ParseAddr(strings.TrimSpace(part))
 		if err != nil || ip.Zone() != "" {
 			return "", retcode.InvalidParameterFormat.Errorf("DNS must be addresses, comma separated")
+		}
+		if !ip.Is4() {
+			return "", retcode.InvalidParameter.Errorf("DNS: %s is no IPv4 address", ip)
 		}
 		out = append(out, ip.String())
 	}
@@ -186,6 +192,9 @@ func (s *Service) updateUserData(ctx context.Context, c *action.Call, q *updateU
 		return nil, err
 	}
 	return nil, s.change(ctx, c, q.VMID, Rebuild, func(ctx context.Context, tx bun.Tx, v *VM) ([]string, error) {
+		if !v.CloudInit {
+			return nil, retcode.InvalidParameter.Errorf("UserData: the image of %s has no cloud-init", v.ID)
+		}
 		_, err := tx.NewUpdate().Model((*seed)(nil)).Set("user_data = ?", s.Secret.Seal(raw, seedContext(v.ID, "user_data"))).Where("vm_id = ?", v.ID).Exec(ctx)
 		return nil, err
 	})

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
+	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -61,6 +62,88 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	w.demo.Refuse(t, retcode.InvalidParameterFormat, "UpdateVMDNS", p{"VMID": id, "DNS": "nobody"})
+	w.demo.Refuse(t, retcode.InvalidParameter, "UpdateVMDNS", p{"VMID": id, "DNS": "2001:db8::53"})
+}
+
+// TestOffered: DHCP offers a machine's name and DNS servers, those that it has since it last started or restarted.
+func TestOffered(t *testing.T) {
+	w := start(t, controllertest.Options{})
+	id := w.create(t, p{"Hostname": "first-name", "DNS": "192.0.2.1"})
+	offered := func() string {
+		t.Helper()
+		v, ok := w.Fabric.(*fabric.Memory).VPC(w.vpc)
+		if !ok || len(v.Ports) != 1 {
+			t.Fatalf("the network has %+v", v)
+		}
+		return fmt.Sprint(v.Ports[0].Hostname, v.Ports[0].DNS)
+	}
+	if got := offered(); got != "first-name[192.0.2.1]" {
+		t.Errorf("a new machine is offered %s", got)
+	}
+	w.demo.Must(t, "UpdateVMHostname", p{"VMID": id, "Hostname": "second-name"})
+	w.demo.Must(t, "UpdateVMDNS", p{"VMID": id, "DNS": "192.0.2.2,192.0.2.3"})
+	w.demo.Must(t, "RestartVMInstance", p{"VMID": id})
+	w.await(t, id, "Running")
+	if got := offered(); got != "second-name[192.0.2.2 192.0.2.3]" {
+		t.Errorf("after a restart it is offered %s", got)
+	}
+	w.stop(t, id)
+	w.demo.Must(t, "UpdateVMHostname", p{"VMID": id, "Hostname": "third-name"})
+	w.demo.Must(t, "StartVMInstance", p{"VMID": id})
+	w.await(t, id, "Running")
+	if got := offered(); got != "third-name[192.0.2.2 192.0.2.3]" {
+		t.Errorf("after a start it is offered %s", got)
+	}
+}
+
+// TestKeysAlone: a machine with key pairs needs no password, and then has none.
+func TestKeysAlone(t *testing.T) {
+	w := start(t, controllertest.Options{})
+	w.demo.Refuse(t, retcode.MissingParameter, "CreateVMInstance", w.ask(p{"Password": nil}))
+	key := w.demo.Must(t, "CreateKeyPair", p{"Name": "mine", "KeyPairPublicKey": someKey}).String("KeyPairID")
+	id := w.create(t, p{"Password": nil, "KeyPairIDs": []string{key}})
+	if keys := w.Simulator.GuestKeys(id); len(keys) != 1 {
+		t.Errorf("the guest was born with %v", keys)
+	}
+	for _, password := range []string{"", "Passw0rd!"} {
+		if w.Simulator.GuestLogin(id, "root", password) {
+			t.Errorf("it takes the password %q", password)
+		}
+	}
+	w.demo.Must(t, "ResetVMInstancePassword", p{"VMID": id, "Password": "Later.123"})
+	if !w.Simulator.GuestLogin(id, "root", "Later.123") {
+		t.Error("it takes no password later")
+	}
+}
+
+// TestUntold: what only cloud-init does is refused for images without it, not forgotten.
+func TestUntold(t *testing.T) {
+	w := start(t, controllertest.Options{})
+	mute := w.imported(t, "qcow2", qcow2(t, "1G"))
+	key := w.demo.Must(t, "CreateKeyPair", p{"Name": "mine", "KeyPairPublicKey": someKey}).String("KeyPairID")
+	script := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n"))
+	for name, more := range map[string]p{
+		"UserData": {"UserData": script}, "KeyPairIDs": {"KeyPairIDs": []string{key}}, "LoginUser": {"LoginUser": "debian"},
+		"MountDataDisk": {"MountDataDisk": true, "DataDiskSpace": 10},
+	} {
+		more["ImageID"] = mute
+		if r := w.demo.Refuse(t, retcode.InvalidParameter, "CreateVMInstance", w.ask(more)); !strings.Contains(r.String("Message"), name) {
+			t.Errorf("%s: %s", name, r.String("Message"))
+		}
+	}
+	id := w.create(t, p{"ImageID": mute})
+	w.stop(t, id)
+	w.demo.Refuse(t, retcode.InvalidParameter, "UpdateVMUserData", p{"VMID": id, "UserData": script})
+	for name, more := range map[string]p{
+		"UserData": {"UserData": script}, "KeyPairIDs": {"KeyPairIDs": []string{key}}, "LoginUser": {"LoginUser": "debian"}, "Password": {"Password": "Second.2"},
+	} {
+		more["VMID"], more["ImageID"] = id, mute
+		if r := w.demo.Refuse(t, retcode.InvalidParameter, "ReinstallVMInstance", more); !strings.Contains(r.String("Message"), name) {
+			t.Errorf("%s: %s", name, r.String("Message"))
+		}
+	}
+	w.demo.Must(t, "ReinstallVMInstance", p{"VMID": id, "ImageID": mute})
+	w.await(t, id, "Stopped")
 }
 
 const someKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJ1bm5pbmdpbnRoZWZpZWxkc29mZ29sZGFuZGdyZWVu me@example"
@@ -83,7 +166,7 @@ func TestKeyPairs(t *testing.T) {
 		}
 		list := w.demo.Must(t, "DescribeKeyPair", p{"Keyword": "made"}).Infos()
 		if len(list) != 1 || !strings.HasPrefix(list[0].String("KeyPairPublicKey"), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(private.PublicKey())))) ||
-			list[0].String("Fingerprint") != ssh.FingerprintSHA256(private.PublicKey()) {
+			list[0].String("Fingerprint") != ssh.FingerprintSHA256(private.PublicKey()) || list[0].String("ProjectName") == "" {
 			t.Errorf("listed as %v", list)
 		}
 		first, second := given.String("KeyPairID"), made.String("KeyPairID")
@@ -161,7 +244,9 @@ func TestDiscs(t *testing.T) {
 			t.Errorf("described as %v %v", v["BootDevices"], v["ISOInfos"])
 		}
 		w.demo.Must(t, "UnSetBootFromCdrom", p{"VMID": id})
-		w.demo.Must(t, "DetachISO", p{"VMID": id, "ImageID": first})
+		controllertest.Eventually(t, settle, "the last disc is in its drive", func() bool {
+			return w.demo.Call(t, "DetachISO", p{"VMID": id, "ImageID": first}).Code == retcode.OK
+		})
 		w.demo.Refuse(t, retcode.ImageNotFound, "DetachISO", p{"VMID": id, "ImageID": first})
 		if got := w.drives(t, id); got != second {
 			t.Errorf("in its drives: %s", got)

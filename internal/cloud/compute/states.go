@@ -18,6 +18,7 @@ const (
 	WaitReinstall = "WaitReinstall" // its host fetches the image; the old system is still there
 	Reinstalling  = "Reinstalling"  // its system disk is made anew
 	Imaging       = "Imaging"       // an image is made of its system disk
+	Readdressing  = "Readdressing"  // its network learns of another inner address
 	Deleting      = "Deleting"      // on its way to the recycle bin
 	Deleted       = "Deleted"       // in the recycle bin
 	Terminating   = "Terminating"   // being destroyed
@@ -60,7 +61,7 @@ const (
 
 // life says what an action meets in a state of a machine.
 var life = lifecycle.Table{
-	States: []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging,
+	States: []string{Initializing, Starting, Running, Stopping, Stopped, Restarting, Poweroffing, Resizing, WaitReinstall, Reinstalling, Imaging, Readdressing,
 		Deleting, Deleted, Terminating, Unterminated, Terminated, Failed},
 	Verbs: []string{Start, Stop, Restart, Poweroff, Delete, Bind, Resize, Reinstall, MakeImage, Use, Change, Rebuild, Rollback, Terminate},
 	Verdicts: map[string][]retcode.Code{
@@ -76,6 +77,7 @@ var life = lifecycle.Table{
 		WaitReinstall: {state, state, state, state, state, state, state, repeat, state, state, state, state, here, outside},
 		Reinstalling:  {state, state, state, state, state, state, state, repeat, state, state, state, state, here, outside},
 		Imaging:       {imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, imaging, here, outside},
+		Readdressing:  {state, state, state, state, state, state, state, state, state, state, state, state, here, outside},
 		Deleting:      {biz, biz, biz, biz, repeat, biz, biz, biz, biz, biz, biz, biz, busy, busy},
 		Deleted:       {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, proceed, proceed},
 		Terminating:   {biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, biz, busy, repeat},

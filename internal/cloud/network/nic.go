@@ -83,8 +83,11 @@ type Machines interface {
 	Machine(ctx context.Context, tx bun.Tx, scope action.Scope, id string) (*Machine, error)
 	// Plug makes the machine's host follow its rows and returns when it does. NICs are those of DomainPorts.
 	Plug(ctx context.Context, id string) error
-	// Moved notes that the machine's own port is in another subnet.
-	Moved(ctx context.Context, tx bun.Tx, id, subnet string) error
+	// Readdress notes that the machine's own port has another address, in a subnet, of which the network is still to
+	// learn: until Readdressed the machine shows so and is left alone. 1006 when another request changes it.
+	Readdress(ctx context.Context, tx bun.Tx, id, subnet string) error
+	// Readdressed ends that. cause is why the address is the one before; nil: it is the new one.
+	Readdressed(ctx context.Context, tx bun.Tx, id string, cause error) error
 }
 
 func (s *Service) machines() (Machines, error) {

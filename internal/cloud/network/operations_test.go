@@ -38,7 +38,9 @@ func (v vms) Machine(ctx context.Context, tx bun.Tx, scope action.Scope, id stri
 	return &Machine{PortID: t.PortID, HostID: "host-1", Arch: "x86_64", Stopped: true}, err
 }
 
-func (v vms) Moved(context.Context, bun.Tx, string, string) error { return nil }
+func (v vms) Readdress(context.Context, bun.Tx, string, string) error { return nil }
+
+func (v vms) Readdressed(context.Context, bun.Tx, string, error) error { return nil }
 
 func (v vms) Plug(ctx context.Context, id string) error {
 	var own string

@@ -43,6 +43,7 @@ type PortRequest struct {
 	InnerSG         string // empty: the tenant's default group
 	OuterSG         string // empty: closed outside, or the default group when InnerSG is empty, too
 	Hostname        string // offered by DHCP
+	DNS             string // likewise, comma separated; empty: the subnet's
 	HostID          string // where it will be plugged; empty: not known yet (PlacePort)
 	InMbps, OutMbps *int   // of what it receives and sends, 0: unlimited; nil: the region's default
 	ID              string // empty: a new one
@@ -111,7 +112,7 @@ func (s *Service) ReservePort(ctx context.Context, tx bun.Tx, r PortRequest) (*P
 		r.ID = database.NewID("nic")
 	}
 	port := &Port{ID: r.ID, Kept: r.Kept, UUID: uuid.NewString(), Region: r.Region, Company: r.Company, VPCID: vpc.ID, SubnetID: subnet.ID,
-		Hostname: r.Hostname, OwnerKind: r.Owner.Kind, OwnerID: r.Owner.ID, InnerSG: r.InnerSG, OuterSG: r.OuterSG, HostID: r.HostID,
+		Hostname: r.Hostname, DNS: r.DNS, OwnerKind: r.Owner.Kind, OwnerID: r.Owner.ID, InnerSG: r.InnerSG, OuterSG: r.OuterSG, HostID: r.HostID,
 		InMbps: s.inner(ctx, r.Region, r.InMbps), OutMbps: s.inner(ctx, r.Region, r.OutMbps), CreatedAt: now, UpdatedAt: now}
 	switch {
 	case !wanted.IsValid():
@@ -153,6 +154,13 @@ func (s *Service) SetMAC(ctx context.Context, tx bun.Tx, portID, mac string) err
 	if database.IsUnique(err) || err == nil && !ok {
 		return retcode.InvalidParameter.Errorf("MAC: %s is in use", mac)
 	}
+	return err
+}
+
+// OfferPort says what DHCP offers the port: a host name, and DNS servers in place of its subnet's (comma separated IPv4
+// addresses; empty: those). SyncVPC must follow.
+func (s *Service) OfferPort(ctx context.Context, tx bun.Tx, portID, hostname, dns string) error {
+	_, err := tx.NewRaw("UPDATE port SET hostname = ?, dns = ?, updated_at = ?, generation = generation + 1 WHERE id = ?", hostname, dns, s.Clock.Micros(), portID).Exec(ctx)
 	return err
 }
 
@@ -298,8 +306,12 @@ func (s *Service) dns(ctx context.Context, subnet *Subnet) []netip.Addr {
 	if subnet.DNS == "" {
 		return s.DNS(ctx, subnet.Region)
 	}
-	var out []netip.Addr
-	for _, text := range strings.Split(subnet.DNS, ",") {
+	return addresses(subnet.DNS)
+}
+
+// addresses reads a stored list.
+func addresses(list string) (out []netip.Addr) {
+	for _, text := range strings.Split(list, ",") {
 		if a, err := netip.ParseAddr(text); err == nil {
 			out = append(out, a)
 		}

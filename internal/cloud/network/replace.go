@@ -92,7 +92,7 @@ func (s *Service) replaceIP(ctx context.Context, c *action.Call, q *replaceIPReq
 		if err := s.movePort(ctx, tx, port.ID, n.ID, num, ip.String()); err != nil {
 			return err
 		}
-		if err := kind.Moved(ctx, tx, q.ResourceID, n.ID); err != nil {
+		if err := kind.Readdress(ctx, tx, q.ResourceID, n.ID); err != nil {
 			return err
 		}
 		op, err = s.begin(ctx, tx, c, s.moveIP, port.Company, retcode.InvalidVMState,
@@ -148,11 +148,23 @@ func (s *Service) registerMove() {
 			if err != nil {
 				return err
 			}
-			return kind.Moved(ctx, tx, e.More[0], old.SubnetID)
+			return kind.Readdress(ctx, tx, e.More[0], old.SubnetID)
 		},
-		settle: func(ctx context.Context, tx bun.Tx, e *edit) error { return giveMoved(ctx, tx, e.ID) },
-		abort:  func(ctx context.Context, tx bun.Tx, e *edit, _ error) error { return giveMoved(ctx, tx, e.ID) },
+		settle: func(ctx context.Context, tx bun.Tx, e *edit) error { return s.endMove(ctx, tx, e, nil) },
+		abort:  s.endMove,
 	})
+}
+
+// endMove frees the address that a move left and lets the machine go.
+func (s *Service) endMove(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
+	if err := giveMoved(ctx, tx, e.ID); err != nil {
+		return err
+	}
+	kind, err := s.machines()
+	if err != nil {
+		return err
+	}
+	return kind.Readdressed(ctx, tx, e.More[0], cause)
 }
 
 // giveMoved frees the address that a port has left.

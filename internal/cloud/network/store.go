@@ -103,6 +103,7 @@ type Port struct {
 	IP         string `bun:"ip"`
 	Num        int64  `bun:"num"`
 	Hostname   string `bun:"hostname"`
+	DNS        string `bun:"dns"` // offered by DHCP in place of the subnet's, comma separated
 	OwnerKind  string `bun:"owner_kind"`
 	OwnerID    string `bun:"owner_id"`
 	InnerSG    string `bun:"inner_sg"`

@@ -141,7 +141,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		return nil, err
 	}
 	var ports []Port
-	if err := db.NewSelect().Model(&ports).Column("id", "uuid", "subnet_id", "mac", "ip", "hostname", "owner_kind", "owner_id", "inner_sg", "outer_sg", "host_id", "in_mbps", "out_mbps").
+	if err := db.NewSelect().Model(&ports).Column("id", "uuid", "subnet_id", "mac", "ip", "hostname", "dns", "owner_kind", "owner_id", "inner_sg", "outer_sg", "host_id", "in_mbps", "out_mbps").
 		Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 			v.Virtuals = append(v.Virtuals, fabric.Virtual{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip})
 			continue
 		}
-		port := fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname, InMbps: p.InMbps, OutMbps: p.OutMbps}
+		port := fabric.Port{ID: p.ID, UUID: p.UUID, SubnetID: p.SubnetID, MAC: p.MAC, IP: ip, Hostname: p.Hostname, DNS: addresses(p.DNS), InMbps: p.InMbps, OutMbps: p.OutMbps}
 		port.NoDefaultRoute, port.NoRoutes = further[p.ID] == firstHere, further[p.ID] == notFirst
 		v.Ports = append(v.Ports, port)
 		for _, g := range []groupSide{{p.InnerSG, fabric.Inner}, {p.OuterSG, fabric.Outer}} {

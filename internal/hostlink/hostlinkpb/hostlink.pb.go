@@ -3411,6 +3411,7 @@ type ExportVolumeRequest struct {
 	Fence         *Fence                 `protobuf:"bytes,1,opt,name=fence,proto3" json:"fence,omitempty"` // of the export
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // image-...
 	VolumeId      string                 `protobuf:"bytes,3,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"` // of an encrypted volume, as VolumeSpec.secret: the image has the same
 	Pool          string                 `protobuf:"bytes,110,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3465,6 +3466,13 @@ func (x *ExportVolumeRequest) GetVolumeId() string {
 		return x.VolumeId
 	}
 	return ""
+}
+
+func (x *ExportVolumeRequest) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
 }
 
 func (x *ExportVolumeRequest) GetPool() string {
@@ -3966,11 +3974,12 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x12ConsoleLogResponse\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\fR\x04tail\x12\x1d\n" +
 	"\n" +
-	"updated_at\x18\x02 \x01(\x03R\tupdatedAt\"\x88\x01\n" +
+	"updated_at\x18\x02 \x01(\x03R\tupdatedAt\"\xa0\x01\n" +
 	"\x13ExportVolumeRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
-	"\tvolume_id\x18\x03 \x01(\tR\bvolumeId\x12\x12\n" +
+	"\tvolume_id\x18\x03 \x01(\tR\bvolumeId\x12\x16\n" +
+	"\x06secret\x18\x04 \x01(\fR\x06secret\x12\x12\n" +
 	"\x04pool\x18n \x01(\tR\x04pool\"\xe9\x01\n" +
 	"\x06Export\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
