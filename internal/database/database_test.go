@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -429,6 +430,44 @@ func TestFind(t *testing.T) {
 		}
 		if _, err := database.Find[counterRow](t.Context(), db.Reader(), "WHERE id = ?"); err == nil {
 			t.Error("an argument is missing, and nobody minds")
+		}
+	})
+}
+
+// Select reads what bun would, texts of any kind included, and Query and Exec what a statement of one's own says.
+func TestSelect(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		counter(t, db)
+		odd := `it's "?" $1 ?1 \ 凌`
+		if err := db.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) error {
+			for _, id := range []string{odd, odd} {
+				if _, err := database.Exec(ctx, tx, "INSERT INTO counter (id, used) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET used = counter.used + ?", id, 20, 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		r := db.Reader()
+		for range 3 {
+			q := r.NewSelect().Model((*counterRow)(nil)).Where("id IN (?) OR id IN (?)", bun.In([]string{"a", odd}),
+				r.NewSelect().Model((*counterRow)(nil)).Column("id").Where("id = ?", "b")).Where("used >= ?", 0).Order("used DESC", "id").Limit(2)
+			var want []counterRow
+			if err := q.Scan(t.Context(), &want); err != nil {
+				t.Fatal(err)
+			}
+			got, err := database.Select[counterRow](t.Context(), r, q)
+			if err != nil || len(got) != 2 || got[0].ID != odd || got[0].Used != 21 || !slices.Equal(got, want) {
+				t.Errorf("%+v, %v; bun has %+v", got, err, want)
+			}
+		}
+		sums, err := database.Query[struct{ ID, N int64 }](t.Context(), r, "SELECT 7 AS id, CAST(SUM(used) AS BIGINT) AS n FROM counter WHERE id = ?", odd)
+		if err != nil || len(sums) != 1 || sums[0].ID != 7 || sums[0].N != 21 {
+			t.Errorf("%+v, %v", sums, err)
+		}
+		if _, err := database.Query[struct{ ID int64 }](t.Context(), r, "SELECT 7 AS id, 8 AS n WHERE ? = 'a'", "a"); err == nil {
+			t.Error("a column has no field, and nobody minds")
 		}
 	})
 }

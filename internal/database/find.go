@@ -11,15 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect"
+	"github.com/uptrace/bun/schema"
 )
 
+// bun writes arguments into its statements, so that each is a new text and parsed anew. Those of Find, Query, Exec, Select
+// and One keep their text and stay prepared on their connection: they are for what most calls do.
+
 // Find reads rows of T, a bun model whose columns are strings, numbers and truths. rest follows "SELECT columns FROM
-// table"; ? stands for an argument, and for as many as a []string has. bun writes arguments into its statements, so
-// that each is parsed anew; Find's keep their text and stay prepared on their connection. It is for the
-// few reads that most calls make.
+// table"; ? stands for an argument, and for as many as a []string has.
 func Find[T any](ctx context.Context, idb bun.IDB, rest string, args ...any) ([]T, error) {
 	table := idb.Dialect().Tables().Get(reflect.TypeFor[T]())
-	postgres := idb.Dialect().Name() == dialect.PG
 	var query strings.Builder
 	query.WriteString("SELECT ")
 	for i, f := range table.Fields {
@@ -28,51 +29,131 @@ func Find[T any](ctx context.Context, idb bun.IDB, rest string, args ...any) ([]
 		}
 		query.WriteString(string(f.SQLName))
 	}
-	query.WriteString(" FROM " + string(table.SQLName) + " ")
-	values := make([]any, 0, len(args)+1)
-	if postgres {
-		values = append(values, pgx.QueryExecModeCacheStatement)
+	query.WriteString(" FROM " + string(table.SQLName) + " " + rest)
+	return Query[T](ctx, idb, query.String(), args...)
+}
+
+// Query reads rows of T, a struct whose fields have the names of the statement's columns as bun has it; ? as Find's.
+func Query[T any](ctx context.Context, idb bun.IDB, query string, args ...any) ([]T, error) {
+	query, args, err := numbered(idb, query, args)
+	if err != nil {
+		return nil, err
 	}
-	n := 0
-	placeholder := func(v any) {
-		if n++; postgres {
-			query.WriteString("$" + strconv.Itoa(n))
-		} else {
-			query.WriteByte('?')
-		}
-		values = append(values, v)
+	return read[T](ctx, idb, query, args)
+}
+
+// Exec executes a statement; ? as Find's.
+func Exec(ctx context.Context, idb bun.IDB, query string, args ...any) (sql.Result, error) {
+	query, args, err := numbered(idb, query, args)
+	if err != nil {
+		return nil, err
 	}
-	parts := strings.Split(rest, "?")
+	conn, args, err := past(idb, args)
+	if err != nil {
+		return nil, err
+	}
+	return conn.ExecContext(ctx, query, args...)
+}
+
+// Select reads what a query of bun selects, T as Query's. Its texts are arguments, its numbers stay in the statement.
+func Select[T any](ctx context.Context, idb bun.IDB, q *bun.SelectQuery) ([]T, error) {
+	lift := &lifting{Dialect: idb.Dialect()}
+	query, err := q.AppendQuery(schema.NewQueryGen(lift), nil)
+	if err != nil {
+		return nil, err
+	}
+	return read[T](ctx, idb, string(query), lift.args)
+}
+
+// One reads the row that a query of bun selects: sql.ErrNoRows without one.
+func One[T any](ctx context.Context, idb bun.IDB, q *bun.SelectQuery, into *T) error {
+	rows, err := Select[T](ctx, idb, q)
+	if err == nil && len(rows) == 0 {
+		err = sql.ErrNoRows
+	}
+	if err == nil {
+		*into = rows[0]
+	}
+	return err
+}
+
+// lifting is a dialect that keeps texts out of the statement.
+type lifting struct {
+	schema.Dialect
+	args []any
+}
+
+// AppendString appends what stands for a text.
+func (l *lifting) AppendString(b []byte, s string) []byte {
+	l.args = append(l.args, s)
+	return append(b, placeholder(l, len(l.args))...)
+}
+
+// placeholder stands for the n-th argument.
+func placeholder(d schema.Dialect, n int) string {
+	if d.Name() == dialect.PG {
+		return "$" + strconv.Itoa(n)
+	}
+	return "?" + strconv.Itoa(n)
+}
+
+// numbered gives each argument its placeholder, and each text of a []string one of its own.
+func numbered(idb bun.IDB, query string, args []any) (string, []any, error) {
+	parts := strings.Split(query, "?")
 	if len(parts) != len(args)+1 {
-		return nil, fmt.Errorf("database: %d arguments for %q", len(args), rest)
+		return "", nil, fmt.Errorf("database: %d arguments for %q", len(args), query)
 	}
-	for i, part := range parts {
-		query.WriteString(part)
-		if i == len(args) {
-			break
-		}
-		list, ok := args[i].([]string)
+	var out strings.Builder
+	values := make([]any, 0, len(args))
+	add := func(v any) {
+		values = append(values, v)
+		out.WriteString(placeholder(idb.Dialect(), len(values)))
+	}
+	for i, v := range args {
+		out.WriteString(parts[i])
+		list, ok := v.([]string)
 		if !ok {
-			placeholder(args[i])
+			add(v)
 		}
 		for j, v := range list {
 			if j > 0 {
-				query.WriteByte(',')
+				out.WriteByte(',')
 			}
-			placeholder(v)
+			add(v)
 		}
 	}
-	rows, err := plain(idb, ctx, query.String(), values)
+	out.WriteString(parts[len(args)])
+	return out.String(), values, nil
+}
+
+// read queries past bun.
+func read[T any](ctx context.Context, idb bun.IDB, query string, args []any) ([]T, error) {
+	conn, args, err := past(idb, args)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := conn.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	table := idb.Dialect().Tables().Get(reflect.TypeFor[T]())
+	fields := make([]*schema.Field, len(columns))
+	for i, name := range columns {
+		if fields[i] = table.FieldMap[name]; fields[i] == nil {
+			return nil, fmt.Errorf("database: %s has no field for column %s", table, name)
+		}
+	}
 	var found []T
-	into := make([]any, len(table.Fields))
+	into := make([]any, len(fields))
 	for rows.Next() {
 		var row T
 		v := reflect.ValueOf(&row).Elem()
-		for i, f := range table.Fields {
+		for i, f := range fields {
 			into[i] = f.Value(v).Addr().Interface()
 		}
 		if err := rows.Scan(into...); err != nil {
@@ -83,15 +164,21 @@ func Find[T any](ctx context.Context, idb bun.IDB, rest string, args ...any) ([]
 	return found, rows.Err()
 }
 
-// plain queries past bun.
-func plain(idb bun.IDB, ctx context.Context, query string, args []any) (*sql.Rows, error) {
+// past is the connections of idb without bun, and the arguments as they want them.
+func past(idb bun.IDB, args []any) (interface {
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+}, []any, error) {
+	if idb.Dialect().Name() == dialect.PG {
+		args = append([]any{pgx.QueryExecModeCacheStatement}, args...)
+	}
 	switch q := idb.(type) {
 	case *bun.DB:
-		return q.DB.QueryContext(ctx, query, args...)
+		return q.DB, args, nil
 	case bun.Tx:
-		return q.Tx.QueryContext(ctx, query, args...)
+		return q.Tx, args, nil
 	}
-	return nil, fmt.Errorf("database: Find on %T", idb)
+	return nil, nil, fmt.Errorf("database: %T has no connections of its own", idb)
 }
 
 // Matching narrows a query to rows with a keyword in one of the columns, whatever its case; an empty keyword does not

@@ -287,14 +287,14 @@ func holders(ctx context.Context, idb bun.IDB, resource string) ([]Operation, er
 func releaseLocks(ctx context.Context, tx bun.Tx, id string) error {
 	for _, statement := range []string{
 		`UPDATE resource_lock SET
-			shared = shared - CASE WHEN exclusive = ?0 THEN 0 ELSE 1 END,
-			exclusive = CASE WHEN exclusive = ?0 THEN '' ELSE exclusive END
-			WHERE resource_id IN (SELECT resource_id FROM operation_lock WHERE operation_id = ?0)`,
+			shared = shared - CASE WHEN exclusive = ? THEN 0 ELSE 1 END,
+			exclusive = CASE WHEN exclusive = ? THEN '' ELSE exclusive END
+			WHERE resource_id IN (SELECT resource_id FROM operation_lock WHERE operation_id = ?)`,
 		`DELETE FROM resource_lock WHERE exclusive = '' AND shared = 0
-			AND resource_id IN (SELECT resource_id FROM operation_lock WHERE operation_id = ?0)`,
-		`DELETE FROM operation_lock WHERE operation_id = ?0`,
+			AND resource_id IN (SELECT resource_id FROM operation_lock WHERE operation_id = ?)`,
+		`DELETE FROM operation_lock WHERE operation_id = ?`,
 	} {
-		if _, err := tx.ExecContext(ctx, statement, id); err != nil {
+		if _, err := database.Exec(ctx, tx, statement, slices.Repeat([]any{id}, strings.Count(statement, "?"))...); err != nil {
 			return err
 		}
 	}

@@ -42,12 +42,11 @@ func (s *Service) OfferVM(ctx context.Context, tx bun.Tx, region, vmType string)
 
 // CheckVMSpec refuses CPU and memory pairs that the compute set type does not offer (1015).
 func (s *Service) CheckVMSpec(ctx context.Context, region, vmType string, cpus, memoryMiB int) error {
-	found, err := s.DB.Reader().NewSelect().Model((*vmSpec)(nil)).
-		Where("region = ? AND vm_type = ? AND cpus = ? AND memory_mib = ?", region, vmType, cpus, memoryMiB).Exists(ctx)
+	found, err := database.Find[vmSpec](ctx, s.DB.Reader(), "WHERE region = ? AND vm_type = ? AND cpus = ? AND memory_mib = ?", region, vmType, cpus, memoryMiB)
 	if err != nil {
 		return err
 	}
-	if !found {
+	if len(found) == 0 {
 		return retcode.VMSpecUnavailable.Errorf("%s does not offer CPU %d with Memory %d MiB", vmType, cpus, memoryMiB)
 	}
 	return nil
@@ -85,7 +84,8 @@ func (r rangeSpec) has(value int) bool { return r.Minimum <= value && value <= r
 // offered reads the range of a scope, or the default one.
 func (s *Service) offered(ctx context.Context, region, kind, scope string) (rangeSpec, error) {
 	row := rangeSpec{Minimum: defaultRanges[kind][0], Maximum: defaultRanges[kind][1]}
-	err := s.DB.Reader().NewSelect().Model(&row).Where("region = ? AND kind = ? AND scope = ?", region, kind, scope).Scan(ctx)
+	r := s.DB.Reader()
+	err := database.One(ctx, r, r.NewSelect().Model(&row).Where("region = ? AND kind = ? AND scope = ?", region, kind, scope), &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}

@@ -236,13 +236,14 @@ func (s *Service) describeVM(ctx context.Context, c *action.Call, q *describeVMR
 	}
 	var rows []VM
 	r := s.DB.Reader()
-	sel, filtered, err := s.filterVMs(r.NewSelect().Model(&rows), c, q)
+	sel, filtered, err := s.filterVMs(r.NewSelect().Model((*VM)(nil)), c, q)
 	if err != nil {
 		return nil, err
 	}
 	if q.Limit > 0 {
 		// Equal values are ordered by id, in the same direction: the index has it so.
-		if err := sel.OrderExpr("? "+direction+", id "+direction, bun.Ident(column)).Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx); err != nil {
+		sel = sel.OrderExpr("? "+direction+", id "+direction, bun.Ident(column)).Offset(int64(q.Offset)).Limit(int64(q.Limit))
+		if rows, err = database.Select[VM](ctx, r, sel); err != nil {
 			return nil, err
 		}
 	}
@@ -308,11 +309,15 @@ func (s *Service) filterVMs(sel *bun.SelectQuery, c *action.Call, q *describeVMR
 
 // listed is how many machines of a tenant (0: of all) a region lists.
 func listed(ctx context.Context, idb bun.IDB, region string, company int64) (n int, err error) {
-	q := idb.NewSelect().Model((*vmCount)(nil)).ColumnExpr("CAST(COALESCE(SUM(n), 0) AS BIGINT)").Where("region = ?", region)
+	q := idb.NewSelect().Model((*vmCount)(nil)).Column("n").Where("region = ?", region)
 	if company != 0 {
 		q = q.Where("company = ?", company)
 	}
-	return n, q.Scan(ctx, &n)
+	rows, err := database.Select[vmCount](ctx, idb, q)
+	for _, r := range rows {
+		n += int(r.N)
+	}
+	return n, err
 }
 
 // describe turns a page of rows into what clients see, with one query for the disks of all, and the

@@ -40,9 +40,8 @@ func discsOf(ctx context.Context, idb bun.IDB, vms ...string) (map[string][]disc
 	if len(vms) == 0 {
 		return nil, nil
 	}
-	var rows []disc
-	err := idb.NewSelect().TableExpr("vm_iso AS d").ColumnExpr("d.vm_id, d.slot, d.image_id, i.name, i.digest").Join("JOIN image AS i ON i.id = d.image_id").
-		Where("d.vm_id IN (?)", bun.In(vms)).OrderExpr("d.vm_id, d.slot").Scan(ctx, &rows)
+	rows, err := database.Query[disc](ctx, idb, `SELECT d.vm_id, d.slot, d.image_id, i.name, i.digest FROM vm_iso AS d JOIN image AS i ON i.id = d.image_id
+		WHERE d.vm_id IN (?) ORDER BY d.vm_id, d.slot`, vms)
 	out := map[string][]disc{}
 	for _, d := range rows {
 		out[d.VMID] = append(out[d.VMID], d)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/fleet"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -78,7 +79,7 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 		return nil, err
 	}
 	sd := new(seed)
-	if err := r.NewSelect().Model(sd).Where("vm_id = ?", v.ID).Scan(ctx); err != nil {
+	if err := database.One(ctx, r, r.NewSelect().Model(sd).Where("vm_id = ?", v.ID), sd); err != nil {
 		return nil, fmt.Errorf("seed of %s: %w", v.ID, err)
 	}
 	hash, err := s.Secret.Open(sd.PasswordHash, seedContext(v.ID, "password_hash"))

@@ -21,6 +21,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -235,7 +236,7 @@ func (s *Service) storeBase(ctx context.Context, name string, r io.Reader, virtu
 // imageByID reads an image that a scope may use, a base image or its own: 1000 when there is none.
 func imageByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Image, error) {
 	i := new(Image)
-	err := permit.Narrow(idb.NewSelect().Model(i).Where("id = ? AND region = ?", id, scope.Region), permit.BaseImage, "id", scope.Company).Scan(ctx)
+	err := database.One(ctx, idb, permit.Narrow(idb.NewSelect().Model(i).Where("id = ? AND region = ?", id, scope.Region), permit.BaseImage, "id", scope.Company), i)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && i.Company != 0 && !scope.Holds(i.Region, i.Company, i.Project) {
 		return nil, retcode.ImageNotFound.Errorf("ImageID %s", id)
 	}

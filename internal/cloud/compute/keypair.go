@@ -163,8 +163,10 @@ func replaceKeys(ctx context.Context, tx bun.Tx, vm string, ids []string) error 
 
 // keysOf are the lines of a machine's keys, in a fixed order.
 func keysOf(ctx context.Context, idb bun.IDB, vm string) (lines []string, err error) {
-	err = idb.NewSelect().TableExpr("keypair AS k").ColumnExpr("k.public_key").Join("JOIN vm_keypair AS m ON m.keypair_id = k.id").
-		Where("m.vm_id = ?", vm).OrderExpr("k.id").Scan(ctx, &lines)
+	keys, err := database.Query[KeyPair](ctx, idb, "SELECT k.public_key FROM keypair AS k JOIN vm_keypair AS m ON m.keypair_id = k.id WHERE m.vm_id = ? ORDER BY k.id", vm)
+	for _, k := range keys {
+		lines = append(lines, k.PublicKey)
+	}
 	return lines, err
 }
 

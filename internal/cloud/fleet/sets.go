@@ -11,6 +11,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -89,14 +90,15 @@ func (s *Service) Bootstrap(ctx context.Context, region, arch string, storageOve
 // ComputeSet returns the set of a VMType that the tenant may use: 14000 unknown, 14001 not permitted.
 func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType string) (*Set, error) {
 	var row computeSet
-	err := s.DB.Reader().NewSelect().Model(&row).Where("region = ? AND type = ?", region, vmType).Scan(ctx)
+	r := s.DB.Reader()
+	err := database.One(ctx, r, r.NewSelect().Model(&row).Where("region = ? AND type = ?", region, vmType), &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, retcode.SetTypeNotFound.Errorf("VMType %q, DescribeVMType lists them", vmType)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.ComputeSet, row.ID, company); err != nil || !ok {
+	if ok, err := permit.Allowed(ctx, r, permit.ComputeSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoComputeSetPermission.Errorf("VMType %q", vmType))
 	}
 	return &Set{ID: row.ID, Region: row.Region, Type: row.Type, Alias: row.Alias, Arch: row.Arch}, nil
@@ -105,14 +107,15 @@ func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType 
 // StorageSet returns the set of a storage type that the tenant may use: 14000 unknown, 14002 not permitted.
 func (s *Service) StorageSet(ctx context.Context, company int64, region, setType string) (*Set, error) {
 	var row storageSet
-	err := s.DB.Reader().NewSelect().Model(&row).Where("region = ? AND type = ?", region, setType).Scan(ctx)
+	r := s.DB.Reader()
+	err := database.One(ctx, r, r.NewSelect().Model(&row).Where("region = ? AND type = ?", region, setType), &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, retcode.SetTypeNotFound.Errorf("storage type %q, DescribeStorageType lists them", setType)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if ok, err := permit.Allowed(ctx, s.DB.Reader(), permit.StorageSet, row.ID, company); err != nil || !ok {
+	if ok, err := permit.Allowed(ctx, r, permit.StorageSet, row.ID, company); err != nil || !ok {
 		return nil, cmpErr(err, retcode.NoStorageSetPermission.Errorf("storage type %q", setType))
 	}
 	return row.set(), nil

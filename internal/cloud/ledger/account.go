@@ -80,12 +80,14 @@ func balances(rows []account) (p purse) {
 
 // lock keeps others from a tenant's money until the transaction ends and tells what is there: 23000 without accounts.
 func lock(ctx context.Context, tx bun.Tx, company int64) (purse, error) {
-	var rows []account
 	// The one row that everybody who moves money writes first.
-	if err := tx.NewRaw(`UPDATE ledger_account SET balance = balance WHERE company = ? AND kind = ? RETURNING *`, company, free).Scan(ctx, &rows); err != nil {
+	r, err := database.Exec(ctx, tx, "UPDATE ledger_account SET balance = balance WHERE company = ? AND kind = ?", company, free)
+	if err != nil {
 		return purse{}, err
 	}
-	if len(rows) == 0 {
+	if n, err := r.RowsAffected(); err != nil {
+		return purse{}, err
+	} else if n == 0 {
 		return purse{}, retcode.PayAccountNotFound.Errorf("tenant %d has no account that pays", company)
 	}
 	return read(ctx, tx, company)
@@ -135,8 +137,9 @@ func (s *Service) post(ctx context.Context, tx bun.Tx, company int64, moves ...m
 			}
 		}
 	}) {
-		r, err := tx.NewRaw(`UPDATE ledger_account SET balance = balance + ? WHERE company = ? AND kind = ? AND balance + ? >= lowest AND balance + ? <= ?`,
-			sums[kind], company, kind, sums[kind], sums[kind], int64(math.MaxInt64/4)).Exec(ctx)
+		by := int64(sums[kind])
+		r, err := database.Exec(ctx, tx, `UPDATE ledger_account SET balance = balance + ? WHERE company = ? AND kind = ? AND balance + ? >= lowest AND balance + ? <= ?`,
+			by, company, kind, by, by, int64(math.MaxInt64/4))
 		if err != nil {
 			return err
 		}

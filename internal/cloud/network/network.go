@@ -196,10 +196,10 @@ func (s *Service) furnish(ctx context.Context, tx bun.Tx, company int64, region 
 
 // DefaultGroup is the id of a tenant's default security group.
 func (s *Service) DefaultGroup(ctx context.Context, idb bun.IDB, region string, company int64) (string, error) {
-	var id string
-	found, err := one(idb.NewSelect().Model((*Group)(nil)).Column("id").Where("region = ? AND company = ? AND is_default = ?", region, company, true).Scan(ctx, &id))
+	var g Group
+	found, err := one(database.One(ctx, idb, idb.NewSelect().Model(&g).Column("id").Where("region = ? AND company = ? AND is_default = ?", region, company, true), &g))
 	if err == nil && !found {
 		err = retcode.SGNotFound.Errorf("tenant %d has no default group in %s", company, region)
 	}
-	return id, err
+	return g.ID, err
 }

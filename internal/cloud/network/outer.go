@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -190,13 +191,13 @@ const (
 // loadFurther tells elastic NICs from machines' own ports. Of several in one VPC the machine's own, or the first
 // elastic one, leads to it: a guest can use only one route to a network.
 func loadFurther(ctx context.Context, db bun.IDB, vpcID string, ports []Port) (map[string]place, error) {
-	var ids []string
-	if err := db.NewSelect().Model((*NIC)(nil)).Column("id").Where("vpc_id = ? AND ended_at = 0", vpcID).Scan(ctx, &ids); err != nil || len(ids) == 0 {
+	nics, err := database.Query[NIC](ctx, db, "SELECT id FROM nic WHERE vpc_id = ? AND ended_at = 0", vpcID)
+	if err != nil || len(nics) == 0 {
 		return nil, err
 	}
-	out := make(map[string]place, len(ids))
-	for _, id := range ids {
-		out[id] = notFirst
+	out := make(map[string]place, len(nics))
+	for _, n := range nics {
+		out[n.ID] = notFirst
 	}
 	led := make(map[string]bool) // owners
 	for _, p := range ports {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -143,8 +144,8 @@ func linksOf(ctx context.Context, idb bun.IDB, vpcs ...string) (map[string][]pee
 
 // loadLinks reads the links of a VPC for the fabric.
 func loadLinks(ctx context.Context, db bun.IDB, vpc string) ([]fabric.Link, error) {
-	var rows []peeringRow
-	if err := db.NewSelect().Model(&rows).Where("(vpc_id = ?0 OR peer_id = ?0) AND state <> ?1", vpc, Deleting).Order("id").Scan(ctx); err != nil {
+	rows, err := database.Find[peeringRow](ctx, db, "WHERE (vpc_id = ? OR peer_id = ?) AND state <> ? ORDER BY id", vpc, vpc, Deleting)
+	if err != nil {
 		return nil, err
 	}
 	var out []fabric.Link

@@ -235,11 +235,9 @@ func (s *Service) PortsOf(ctx context.Context, idb bun.IDB, owners ...string) (m
 	if len(ids) == 0 {
 		return out, nil
 	}
-	var places []struct {
-		ID, Name, VPCName string
-	}
-	if err := idb.NewSelect().TableExpr("subnet AS s").Join("JOIN vpc AS v ON v.id = s.vpc_id").
-		ColumnExpr("s.id AS id, s.name AS name, v.name AS vpc_name").Where("s.id IN (?)", bun.In(uniq(subnets))).Scan(ctx, &places); err != nil {
+	places, err := database.Query[struct{ ID, Name, VPCName string }](ctx, idb,
+		"SELECT s.id AS id, s.name AS name, v.name AS vpc_name FROM subnet AS s JOIN vpc AS v ON v.id = s.vpc_id WHERE s.id IN (?)", uniq(subnets))
+	if err != nil {
 		return nil, err
 	}
 	groupNames, err := names(ctx, idb, "security_group", groups)

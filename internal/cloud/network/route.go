@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
@@ -161,8 +162,8 @@ func subnetWithVPC(ctx context.Context, tx bun.Tx, scope action.Scope, id string
 // loadRoutes reads the routes of a VPC for the fabric, by subnet. One whose next hop is not in the network (its
 // machine is in the recycle bin, say) is left out until it is.
 func loadRoutes(ctx context.Context, db bun.IDB, vpcID string, ports []Port) (map[string][]fabric.Route, error) {
-	var rows []routeRow
-	if err := db.NewSelect().Model(&rows).Where("vpc_id = ? AND state <> ?", vpcID, Deleting).Order("id").Scan(ctx); err != nil {
+	rows, err := database.Find[routeRow](ctx, db, "WHERE vpc_id = ? AND state <> ? ORDER BY id", vpcID, Deleting)
+	if err != nil {
 		return nil, err
 	}
 	out := make(map[string][]fabric.Route)

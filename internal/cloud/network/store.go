@@ -10,6 +10,7 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -233,7 +234,7 @@ func one(err error) (bool, error) {
 // vpcByID reads a VPC of a scope: 3000 when unknown or out of it.
 func vpcByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*VPC, error) {
 	v := new(VPC)
-	found, err := one(identity.Own(idb.NewSelect().Model(v).Where("id = ?", id), scope).Scan(ctx))
+	found, err := one(database.One(ctx, idb, identity.Own(idb.NewSelect().Model(v).Where("id = ?", id), scope), v))
 	if err == nil && !found {
 		err = retcode.VPCNotFound.Errorf("VPCID %s", id)
 	}
@@ -243,7 +244,7 @@ func vpcByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*
 // subnetByID reads a subnet of a VPC: 3003 when unknown or another VPC's.
 func subnetByID(ctx context.Context, idb bun.IDB, v *VPC, id string) (*Subnet, error) {
 	n := new(Subnet)
-	found, err := one(idb.NewSelect().Model(n).Where("id = ? AND vpc_id = ?", id, v.ID).Scan(ctx))
+	found, err := one(database.One(ctx, idb, idb.NewSelect().Model(n).Where("id = ? AND vpc_id = ?", id, v.ID), n))
 	if err == nil && !found {
 		err = retcode.SubnetNotFound.Errorf("SubnetID %s in %s", id, v.ID)
 	}
@@ -253,7 +254,7 @@ func subnetByID(ctx context.Context, idb bun.IDB, v *VPC, id string) (*Subnet, e
 // groupByID reads a security group of a scope: 16002 when unknown or out of it.
 func groupByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*Group, error) {
 	g := new(Group)
-	found, err := one(identity.Own(idb.NewSelect().Model(g).Where("id = ?", id), scope).Scan(ctx))
+	found, err := one(database.One(ctx, idb, identity.Own(idb.NewSelect().Model(g).Where("id = ?", id), scope), g))
 	if err == nil && !found {
 		err = retcode.SGNotFound.Errorf("SGID %s", id)
 	}
@@ -263,7 +264,7 @@ func groupByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) 
 // eipByID reads an EIP of a scope, also one in the bin: 200 when unknown or out of it.
 func eipByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*EIP, error) {
 	e := new(EIP)
-	found, err := one(identity.Own(idb.NewSelect().Model(e).Where("id = ?", id), scope).Scan(ctx))
+	found, err := one(database.One(ctx, idb, identity.Own(idb.NewSelect().Model(e).Where("id = ?", id), scope), e))
 	if err == nil && !found {
 		err = retcode.ResourceNotFound.Errorf("EIPID %s", id)
 	}
@@ -312,8 +313,8 @@ func names(ctx context.Context, idb bun.IDB, table string, ids []string) (map[st
 	if ids = uniq(ids); len(ids) == 0 {
 		return out, nil
 	}
-	var rows []struct{ ID, Name string }
-	if err := idb.NewSelect().TableExpr("?", bun.Ident(table)).Column("id", "name").Where("id IN (?)", bun.In(ids)).Scan(ctx, &rows); err != nil {
+	rows, err := database.Query[struct{ ID, Name string }](ctx, idb, "SELECT id, name FROM "+table+" WHERE id IN (?)", ids)
+	if err != nil {
 		return nil, err
 	}
 	for _, r := range rows {

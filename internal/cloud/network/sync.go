@@ -137,12 +137,12 @@ func (s *Service) syncVPC(ctx context.Context, vpcID string) error {
 func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 	db := s.DB.Reader()
 	row := new(VPC)
-	if found, err := one(db.NewSelect().Model(row).Where("id = ?", vpcID).Scan(ctx)); err != nil || !found || row.State == Terminating || row.State == Terminated {
+	if found, err := one(database.One(ctx, db, db.NewSelect().Model(row).Where("id = ?", vpcID), row)); err != nil || !found || row.State == Terminating || row.State == Terminated {
 		return nil, err
 	}
-	var ports []Port
-	if err := db.NewSelect().Model(&ports).Column("id", "uuid", "subnet_id", "mac", "ip", "hostname", "dns", "owner_kind", "owner_id", "inner_sg", "outer_sg", "host_id", "in_mbps", "out_mbps").
-		Where("vpc_id = ? AND kept = ?", vpcID, false).Order("id").Scan(ctx); err != nil {
+	ports, err := database.Query[Port](ctx, db, `SELECT id, uuid, subnet_id, mac, ip, hostname, dns, owner_kind, owner_id, inner_sg, outer_sg, host_id, in_mbps, out_mbps
+		FROM port WHERE vpc_id = ? AND kept = ? ORDER BY id`, vpcID, false)
+	if err != nil {
 		return nil, err
 	}
 	links, err := loadLinks(ctx, db, vpcID)
@@ -161,8 +161,8 @@ func (s *Service) load(ctx context.Context, vpcID string) (*fabric.VPC, error) {
 		return nil, err
 	}
 
-	var subnets []Subnet
-	if err := db.NewSelect().Model(&subnets).Where("vpc_id = ? AND state NOT IN (?, ?)", vpcID, Deleting, Deleted).Order("id").Scan(ctx); err != nil {
+	subnets, err := database.Find[Subnet](ctx, db, "WHERE vpc_id = ? AND state NOT IN (?, ?) ORDER BY id", vpcID, Deleting, Deleted)
+	if err != nil {
 		return nil, err
 	}
 	for i := range subnets {
@@ -224,8 +224,8 @@ func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string)
 		return nil, nil, nil
 	}
 	slices.SortFunc(sides, func(a, b groupSide) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.side, b.side)) })
-	var rules []ruleRow
-	if err := db.NewSelect().Model(&rules).Where("sg_id IN (?)", bun.In(uniq(ids))).Order("created_at", "id").Scan(ctx); err != nil {
+	rules, err := database.Find[ruleRow](ctx, db, "WHERE sg_id IN (?) ORDER BY created_at, id", uniq(ids))
+	if err != nil {
 		return nil, nil, err
 	}
 	sets, named, err := loadSets(ctx, db, rules)
@@ -254,9 +254,8 @@ func loadGroups(ctx context.Context, db bun.IDB, members map[groupSide][]string)
 
 // loadEIPs adds the EIPs in force and the gateways that they need.
 func (s *Service) loadEIPs(ctx context.Context, db bun.IDB, region string, v *fabric.VPC, hosts map[string]string) error {
-	var eips []EIP
-	if err := db.NewSelect().Model(&eips).Where("vpc_id = ? AND state IN (?)", v.ID, bun.In([]string{Bounding, Bound, BandwidthChanging})).
-		Order("id").Scan(ctx); err != nil || len(eips) == 0 {
+	eips, err := database.Find[EIP](ctx, db, "WHERE vpc_id = ? AND state IN (?) ORDER BY id", v.ID, []string{Bounding, Bound, BandwidthChanging})
+	if err != nil || len(eips) == 0 {
 		return err
 	}
 	var ids []string

@@ -382,9 +382,8 @@ func (s *Service) VIPsOf(ctx context.Context, idb bun.IDB, owners ...string) (ma
 	if len(owners) == 0 {
 		return out, nil
 	}
-	var rows []struct{ Owner, ID, IP string }
-	err := idb.NewRaw(`SELECT p.owner_id AS owner, v.id AS id, v.ip AS ip FROM vip_carrier AS c JOIN port AS p ON p.id = c.port_id
-		JOIN port AS v ON v.id = c.vip_id WHERE p.owner_id IN (?) ORDER BY v.id`, bun.In(owners)).Scan(ctx, &rows)
+	rows, err := database.Query[struct{ Owner, ID, IP string }](ctx, idb, `SELECT p.owner_id AS owner, v.id AS id, v.ip AS ip FROM vip_carrier AS c
+		JOIN port AS p ON p.id = c.port_id JOIN port AS v ON v.id = c.vip_id WHERE p.owner_id IN (?) ORDER BY v.id`, owners)
 	for _, r := range rows {
 		out[r.Owner] = append(out[r.Owner], VIPInfo{r.ID, r.IP})
 	}

@@ -84,7 +84,8 @@ func Narrow(q *bun.SelectQuery, kind, column string, company int64) *bun.SelectQ
 
 // Allowed tells whether a tenant may use a resource.
 func Allowed(ctx context.Context, idb bun.IDB, kind, id string, company int64) (bool, error) {
-	return Narrow(idb.NewSelect().TableExpr("(SELECT ? AS id) AS wanted", id), kind, "wanted.id", company).Exists(ctx)
+	rows, err := database.Select[struct{ ID string }](ctx, idb, Narrow(idb.NewSelect().ColumnExpr("id").TableExpr("(SELECT CAST(? AS TEXT) AS id) AS wanted", id), kind, "wanted.id", company))
+	return len(rows) > 0, err
 }
 
 // Of reads permissions of resources by id, in two queries. Those for everybody are there, too.

@@ -124,9 +124,8 @@ func Of(ctx context.Context, idb bun.IDB, ids ...string) (map[string][]Info, err
 	if len(ids) == 0 {
 		return out, nil
 	}
-	var rows []binding
-	if err := idb.NewSelect().Model(&rows).Column("resource_id", "key", "value").Where("resource_id IN (?)", bun.In(ids)).
-		OrderExpr("resource_id, key").Scan(ctx); err != nil {
+	rows, err := database.Find[binding](ctx, idb, "WHERE resource_id IN (?) ORDER BY resource_id, key", ids)
+	if err != nil {
 		return nil, err
 	}
 	for _, r := range rows {
