@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lingyun-cloud/lingyun/internal/cloud/block"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/permit"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
@@ -303,15 +304,13 @@ func TestManyDisksAtOnce(t *testing.T) {
 
 // A guest that does not let go of a disk keeps it, and its tenant reads why.
 func TestGuestKeepsDisk(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a guest")
-	}
+	block.ReleaseWithin(t, 3*time.Second)
 	w := start(t, controllertest.Options{})
 	vm, disk := w.vm(t, nil), w.disk(t, nil)
 	w.attach(t, disk, vm)
 	w.host(t, vm).Cling(vm, true)
 	w.demo.Must(t, "DetachDisk", p{"DiskID": disk, "ResourceID": vm})
-	controllertest.Eventually(t, 2*time.Minute, "it is given up", func() bool {
+	controllertest.Eventually(t, settle, "it is given up", func() bool {
 		d := w.show(t, disk)
 		return d.String("DiskStatus") == "Bound" && strings.Contains(d.String("Reason"), "let go")
 	})

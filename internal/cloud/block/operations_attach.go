@@ -16,12 +16,11 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
-const (
-	// releaseTime is how long a guest may take to let go of a disk.
-	releaseTime = time.Minute
-	// CopyTime is how long the data of a disk may be on its way: a terabyte at 50 MB/s and some.
-	CopyTime = 6 * time.Hour
-)
+// CopyTime is how long the data of a disk may be on its way: a terabyte at 50 MB/s and some.
+const CopyTime = 6 * time.Hour
+
+// releaseTime is how long a guest may take to let go of a disk; a test has less patience.
+var releaseTime = time.Minute
 
 func (s *Service) registerAttach() {
 	s.flows.attach = workflow.Register(s.Engine, workflow.Definition[job]{

@@ -31,6 +31,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/retcode/proof"
 	"github.com/lingyun-cloud/lingyun/internal/simulate"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
 // Options of a cloud under test. Zero values: 3 hosts of 64 CPUs, 256 GiB and 8,192 GB, on SQLite.
@@ -83,8 +84,22 @@ type Response struct {
 	Body    map[string]any // every top-level field; numbers are json.Number
 }
 
-// A test's output is about what went wrong: not every call.
-func init() { slog.SetLogLoggerLevel(slog.LevelWarn) }
+func init() {
+	// A test's output is about what went wrong: not every call.
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	// The journal's tables, made by many small migrations, are the same for every cloud. The engine's own tests make them.
+	dbtest.Prepare = func(ctx context.Context, db *database.DB) error {
+		e := workflow.New(db, workflow.Options{})
+		if err := e.Start(ctx); err != nil {
+			return err
+		}
+		if err := e.Stop(ctx); err != nil {
+			return err
+		}
+		_, err := db.Writer().ExecContext(ctx, "DELETE FROM lease")
+		return err
+	}
+}
 
 // weak makes password hashes cheap: tests are not attacked.
 var weak = &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -20,6 +21,20 @@ import (
 
 	"github.com/lingyun-cloud/lingyun/internal/database"
 )
+
+// Prepare, when set before the first database, adds to what every database of the process begins with: what its tests
+// would each do anew before they begin.
+var Prepare = func(context.Context, *database.DB) error { return nil }
+
+// template makes a migrated database.
+func template(o database.Options) error {
+	ctx := context.Background()
+	db, err := database.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Prepare(ctx, db), db.Close())
+}
 
 // Each runs f as two subtests, on SQLite and on PostgreSQL.
 func Each(t *testing.T, f func(t *testing.T, db *database.DB)) {
@@ -62,11 +77,7 @@ var sqliteTemplate = sync.OnceValues(func() ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	db, err := database.Open(context.Background(), database.Options{Dir: dir})
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Close(); err != nil {
+	if err := template(database.Options{Dir: dir, NoSync: true}); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(filepath.Join(dir, database.FileName))
@@ -117,11 +128,7 @@ var server = sync.OnceValues(func() (*postgres, error) {
 	if _, err := s.admin.Exec("CREATE DATABASE " + templateName); err != nil {
 		return nil, err
 	}
-	db, err := database.Open(context.Background(), database.Options{URL: s.url(templateName)})
-	if err != nil {
-		return nil, err
-	}
-	return s, db.Close()
+	return s, template(database.Options{URL: s.url(templateName)})
 })
 
 type postgres struct {
