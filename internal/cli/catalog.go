@@ -149,7 +149,7 @@ func specCommand() *cobra.Command {
 }
 
 func quotaCommand() *cobra.Command {
-	columns := []column{plain("Resource", "ResourceType"), plain("Factor", "FactorType"), plain("Used", "Usage"), plain("Quota", "Quota"), plain("Unit", "Unit")}
+	columns := []column{plain("Resource", "ResourceType"), plain("Factor", "FactorType"), plain("Used", "Usage"), plain("Quota", "Quota"), plain("Unit", "Unit"), {"In sets", setUsage}}
 	var company string
 	list := command("list", "List quotas and what is used", cobra.NoArgs, func(ctx context.Context, s *session, _ []string) error {
 		var r struct{ Infos []object }
@@ -163,13 +163,28 @@ func quotaCommand() *cobra.Command {
 		return s.show(r.Infos, columns)
 	})
 	list.Flags().StringVar(&company, "company", "", "tenant")
-	return group("quota", "Quotas", list,
-		once("set TENANT RESOURCE FACTOR VALUE", "Set a tenant's quota; tenant 0: the default", cobra.ExactArgs(4), func(a []string) (string, Params) {
-			return "SetAccountQuota", Params{"CompanyID": a[0], "ResourceType": a[1], "FactorType": a[2], "Quota": a[3]}
-		}),
+	var allocation string
+	set := once("set TENANT RESOURCE FACTOR VALUE", "Set a tenant's quota; tenant 0: the default", cobra.ExactArgs(4), func(a []string) (string, Params) {
+		return "SetAccountQuota", Params{"CompanyID": a[0], "ResourceType": a[1], "FactorType": a[2], "Quota": a[3], "Allocation": allocation}
+	})
+	set.Flags().StringVar(&allocation, "allocation", "{}", `of the quota, what may be in which set: {"storage-set-01": 500}`)
+	return group("quota", "Quotas", list, set,
 		once("reset TENANT RESOURCE FACTOR", "Let it follow the default again", cobra.ExactArgs(3), func(a []string) (string, Params) {
 			return "ResetAccountQuota", Params{"CompanyID": a[0], "ResourceType": a[1], "FactorType": a[2]}
 		}))
+}
+
+// setUsage shows what of a quota is in which set.
+func setUsage(o object) string {
+	var parts []string
+	sets, _ := o["Sets"].([]any)
+	for _, one := range sets {
+		if set, ok := one.(map[string]any); ok {
+			s := object(set)
+			parts = append(parts, s.text("SetID")+" "+s.text("Usage")+"/"+s.text("Quota"))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func licenceCommand() *cobra.Command {

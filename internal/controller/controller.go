@@ -294,6 +294,7 @@ func (c *Controller) build(ctx context.Context) (err error) {
 	c.Permit.Register(c.Fleet.PermitKinds()...)
 	c.Catalog.OnCapacity(c.Fleet.Capacity)
 	c.Catalog.OnScopes(c.Fleet.PriceScopes)
+	c.Catalog.OnSets(c.Fleet.SetKinds)
 	c.Catalog.OnNodes(c.Fleet.LicenceNodes)
 	c.Network = network.New(network.Deps{DB: c.DB, Clock: c.Clock, Engine: c.Engine, Identity: c.Identity, Catalog: c.Catalog,
 		Fleet: c.Fleet, Permit: c.Permit, Fabric: c.Fabric, Ledger: c.Ledger, DNS: c.nameServers,

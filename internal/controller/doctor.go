@@ -15,13 +15,13 @@ import (
 var checks = []struct{ text, query string }{
 	{"quota counts wrongly: %s", `
 		WITH held AS (
-			SELECT company, region, 'VM' AS factor, COUNT(*) AS n FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed') GROUP BY company, region
-			UNION ALL SELECT company, region, 'CPU', SUM(cpus) FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed') GROUP BY company, region
-			UNION ALL SELECT company, region, 'MEMORY', SUM(memory_mib) FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed') GROUP BY company, region
+			SELECT company, region, 'VM' AS factor, COUNT(*) AS n FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Unterminated', 'Terminated', 'Failed') GROUP BY company, region
+			UNION ALL SELECT company, region, 'CPU', SUM(cpus) FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Unterminated', 'Terminated', 'Failed') GROUP BY company, region
+			UNION ALL SELECT company, region, 'MEMORY', SUM(memory_mib) FROM vm WHERE state NOT IN ('Deleted', 'Terminating', 'Unterminated', 'Terminated', 'Failed') GROUP BY company, region
 			UNION ALL SELECT d.company, d.region, 'DISK_SPACE', SUM(d.size_gb) FROM disk AS d LEFT JOIN vm AS v ON v.id = d.vm_id
-				WHERE d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed')) GROUP BY d.company, d.region
+				WHERE d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Unterminated', 'Terminated', 'Failed')) GROUP BY d.company, d.region
 			UNION ALL SELECT d.company, d.region, 'DISK', COUNT(*) FROM disk AS d LEFT JOIN vm AS v ON v.id = d.vm_id
-				WHERE d.role = 'Data' AND d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Terminated', 'Failed')) GROUP BY d.company, d.region
+				WHERE d.role = 'Data' AND d.ended_at = 0 AND d.deleted_at = 0 AND (d.vm_id = '' OR v.state NOT IN ('Deleted', 'Terminating', 'Unterminated', 'Terminated', 'Failed')) GROUP BY d.company, d.region
 			UNION ALL SELECT company, region, 'EIP', COUNT(*) FROM eip WHERE deleted_at = 0 AND ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'VPC', COUNT(*) FROM vpc WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'SUBNET', COUNT(*) FROM subnet WHERE ended_at = 0 GROUP BY company, region

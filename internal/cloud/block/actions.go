@@ -341,7 +341,7 @@ func (s *Service) upgradeDisk(ctx context.Context, c *action.Call, q *upgradeDis
 			if d.Shareable && d.State != Unbound {
 				return retcode.DiskStateUnstable.Errorf("%s is shared: it grows when no machine has it", d.ID)
 			}
-			if err := s.Catalog.Reserve(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace: int64(more)}); err != nil {
+			if err := s.Catalog.Reserve(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace.In(d.SetID): int64(more)}); err != nil {
 				return err
 			}
 			if err := s.Fleet.ReserveDisk(ctx, tx, d.SetID, d.HostID, more); err != nil {

@@ -197,9 +197,9 @@ func (s *Service) RemoveVolume(ctx context.Context, d Disk) error {
 func Quota(disks ...Disk) catalog.Amounts {
 	a := catalog.Amounts{}
 	for _, d := range disks {
-		a[catalog.DiskSpace] += int64(d.SizeGB)
+		a[catalog.DiskSpace.In(d.SetID)] += int64(d.SizeGB)
 		if d.Role == Data {
-			a[catalog.Disk]++
+			a[catalog.Disk.In(d.SetID)]++
 		}
 	}
 	return a
@@ -441,7 +441,7 @@ func (s *Service) notGrown(ctx context.Context, tx bun.Tx, j *job, cause error) 
 		return err
 	}
 	more := d.SizeGB - j.OldGB
-	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace: int64(more)}); err != nil {
+	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.DiskSpace.In(d.SetID): int64(more)}); err != nil {
 		return err
 	}
 	if err := s.Fleet.ReleaseDisk(ctx, tx, d.SetID, d.HostID, more); err != nil {

@@ -70,7 +70,7 @@ func (s *Service) SettleUseTx(ctx context.Context, tx bun.Tx, u *Use, system boo
 		return err
 	}
 	d.Role, d.OwnCharge = Boot, true
-	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.Disk: 1}); err != nil {
+	if err := s.Catalog.Release(ctx, tx, d.Company, d.Region, catalog.Amounts{catalog.Disk.In(d.SetID): 1}); err != nil {
 		return err
 	}
 	return s.move(ctx, tx, d, Bound, "role", "own_charge")

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ type quotaInfo struct {
 	ResourceType string
 	FactorType   string
 	Quota        int64
-	Allocation   string `doc:"per set; always {}"`
+	Allocation   string `doc:"JSON object: of the quota, what may be in which set"`
 	Unit         string
 	Status       string `doc:"Default: follows the default; Custom: has a value of its own"`
 	CreateTime   int64  `doc:"unix seconds; 0: as the region was made"`
@@ -69,9 +70,9 @@ func (s *Service) describeQuota(ctx context.Context, c *action.Call, q *describe
 		order += fmt.Sprintf(" WHEN '%s' THEN %d", f.Factor, i)
 	}
 	var rows []quotaState
-	table := `(SELECT company, region, factor, ` + allowance + ` AS allowed, allowance IS NOT NULL AS custom, updated_at FROM quota) AS q`
+	table := `(SELECT company, region, factor, ` + allowance + ` AS allowed, ` + allotment + ` AS allocation, allowance IS NOT NULL AS custom, updated_at FROM quota) AS q`
 	if q.IsDefault {
-		table = `(SELECT CAST(0 AS BIGINT) AS company, region, factor, value AS allowed, updated_at > 0 AS custom, updated_at FROM quota_default) AS q`
+		table = `(SELECT CAST(0 AS BIGINT) AS company, region, factor, value AS allowed, allocation, updated_at > 0 AS custom, updated_at FROM quota_default) AS q`
 	}
 	find := s.DB.Reader().NewSelect().TableExpr(table).Where("region = ? AND factor IN (?)", c.Region, bun.In(wanted))
 	if c.Company != 0 && !q.IsDefault {
@@ -90,8 +91,12 @@ func (s *Service) describeQuota(ctx context.Context, c *action.Call, q *describe
 	}
 	for _, row := range rows {
 		f := countedAs(row.Factor)
+		allocation, err := parseAllocation(row.Allocation)
+		if err != nil {
+			return nil, err
+		}
 		info := quotaInfo{CompanyID: row.Company, Region: row.Region, RegionAlias: alias, ProductType: f.Resource, ResourceType: f.Resource, FactorType: f.Kind,
-			Quota: row.Allowed / f.Per, Allocation: "{}", Unit: f.Unit, Status: "Default", UpdateTime: row.UpdatedAt / 1e6}
+			Quota: row.Allowed / f.Per, Allocation: allocation.over(f.Per).text(), Unit: f.Unit, Status: "Default", UpdateTime: row.UpdatedAt / 1e6}
 		if row.Custom {
 			info.Status = "Custom"
 		}
@@ -101,12 +106,13 @@ func (s *Service) describeQuota(ctx context.Context, c *action.Call, q *describe
 }
 
 type quotaState struct {
-	Company   int64  `bun:"company"`
-	Region    string `bun:"region"`
-	Factor    Factor `bun:"factor"`
-	Allowed   int64  `bun:"allowed"`
-	Custom    bool   `bun:"custom"`
-	UpdatedAt int64  `bun:"updated_at"`
+	Company    int64  `bun:"company"`
+	Region     string `bun:"region"`
+	Factor     Factor `bun:"factor"`
+	Allowed    int64  `bun:"allowed"`
+	Allocation string `bun:"allocation"`
+	Custom     bool   `bun:"custom"`
+	UpdatedAt  int64  `bun:"updated_at"`
 }
 
 type describeUsageRequest struct{ action.Tenant }
@@ -125,13 +131,20 @@ type usageInfo struct {
 	Quota        int64 `doc:"of all tenants together when an administrator names none"`
 	Usage        int64
 	Unit         string
+	Sets         []setUsage `doc:"of one tenant: the sets that it uses, and those that something is allocated to"`
+}
+
+type setUsage struct {
+	SetID string
+	Quota int64 `doc:"what may be in the set"`
+	Usage int64
 }
 
 func (s *Service) describeQuotaUsage(ctx context.Context, c *action.Call, _ *describeUsageRequest) (*describeUsageResponse, error) {
 	find := s.DB.Reader().NewSelect().TableExpr("quota").ColumnExpr("region, factor, sum(used) AS used, sum("+allowance+") AS allowed").
 		Where("company != ?", identity.AdminCompany).GroupExpr("region, factor").OrderExpr("region, factor")
 	if c.Company != 0 {
-		find = s.DB.Reader().NewSelect().TableExpr("quota").ColumnExpr("region, factor, used, "+allowance+" AS allowed").
+		find = s.DB.Reader().NewSelect().TableExpr("quota").ColumnExpr("region, factor, used, "+allowance+" AS allowed, "+allotment+" AS allocation").
 			Where("company = ?", c.Company).OrderExpr("region, factor")
 	}
 	if c.Region != "" {
@@ -159,12 +172,45 @@ func (s *Service) describeQuotaUsage(ctx context.Context, c *action.Call, _ *des
 	r := &describeUsageResponse{Infos: []usageInfo{}, TotalCount: len(rows)}
 	for _, row := range rows {
 		f := countedAs(row.Factor)
-		// What is used is rounded up: a quota that looks free must be free.
-		r.Infos = append(r.Infos, usageInfo{Region: row.Region, RegionAlias: aliases[row.Region], ProductType: f.Resource, ResourceType: f.Resource, FactorType: f.Kind,
-			Quota: row.Allowed / f.Per, Usage: (row.Used + f.Per - 1) / f.Per, Unit: f.Unit})
+		info := usageInfo{Region: row.Region, RegionAlias: aliases[row.Region], ProductType: f.Resource, ResourceType: f.Resource, FactorType: f.Kind,
+			Quota: row.Allowed / f.Per, Usage: f.up(row.Used), Unit: f.Unit}
+		if c.Company != 0 {
+			var err error
+			if info.Sets, err = s.setUsages(ctx, c.Company, f, row); err != nil {
+				return nil, err
+			}
+		}
+		r.Infos = append(r.Infos, info)
 	}
 	return r, nil
 }
+
+// setUsages tells what a tenant may use and uses of a factor in each set.
+func (s *Service) setUsages(ctx context.Context, company int64, f counted, q Usage) ([]setUsage, error) {
+	sets := []setUsage{}
+	spread, err := s.spread(ctx, s.DB.Reader(), company, q.Region, f.Factor)
+	if err != nil {
+		return nil, err
+	}
+	allocated, err := parseAllocation(q.Allocation)
+	if err != nil {
+		return nil, err
+	}
+	for set := range allocated {
+		spread[set] += 0
+	}
+	for _, set := range slices.Sorted(maps.Keys(spread)) {
+		limit, own := allocated[set]
+		if !own {
+			limit = q.Allowed
+		}
+		sets = append(sets, setUsage{SetID: set, Quota: limit / f.Per, Usage: f.up(spread[set])})
+	}
+	return sets, nil
+}
+
+// up is an amount in units of the wire, rounded up: a quota that looks free must be free.
+func (f counted) up(n int64) int64 { return (n + f.Per - 1) / f.Per }
 
 // place of a factor in lists.
 func place(f Factor) int {
@@ -176,7 +222,7 @@ type setQuotaRequest struct {
 	FactorType   string `validate:"required" doc:"FACTOR_AMOUNT, FACTOR_CPU, FACTOR_MEMORY, FACTOR_DISK, FACTOR_GPU"`
 	Quota        int64  `validate:"required,min=0,max=1000000000" doc:"not below what the tenant uses; memory in GB"`
 	CompanyID    int64  `doc:"tenant; 0: the default, for all that have no value of their own"`
-	Allocation   string `default:"{}" doc:"per set; only {}"`
+	Allocation   string `default:"{}" doc:"JSON object: of the quota, what may be in which set, by id; other sets are held to the quota alone"`
 }
 
 func (s *Service) setAccountQuota(ctx context.Context, c *action.Call, q *setQuotaRequest) (*action.Empty, error) {
@@ -184,17 +230,19 @@ func (s *Service) setAccountQuota(ctx context.Context, c *action.Call, q *setQuo
 	if err != nil {
 		return nil, err
 	}
-	if q.Allocation != "{}" {
-		return nil, retcode.InvalidParameter.Errorf("Allocation to sets is not offered in this region")
+	allocation, err := s.checkAllocation(ctx, c.Region, f, q.Allocation, q.Quota)
+	if err != nil {
+		return nil, err
 	}
 	c.AddResource(string(f.Factor))
 	if q.CompanyID == 0 {
-		return nil, s.setDefault(ctx, c.Region, f.Factor, q.Quota*f.Per)
+		return nil, s.setDefault(ctx, c.Region, f.Factor, q.Quota*f.Per, allocation)
 	}
 	if err := s.checkTenant(ctx, q.CompanyID); err != nil {
 		return nil, err
 	}
-	return nil, s.SetAllowance(ctx, q.CompanyID, c.Region, f.Factor, q.Quota*f.Per)
+	value := q.Quota * f.Per
+	return nil, s.allow(ctx, q.CompanyID, c.Region, f.Factor, &value, allocation)
 }
 
 // countedOnWire finds the factor of a type and kind: 17006 when there is none.

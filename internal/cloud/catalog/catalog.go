@@ -41,6 +41,8 @@ type Service struct {
 
 	capacity     func(ctx context.Context, region string) (Capacity, error)
 	scopeSources []func(ctx context.Context, region string, company int64) ([]Scope, error)
+	divisions    []Division
+	sets         func(ctx context.Context, region string) (map[string]ScopeKind, error)
 	checkTenant  func(ctx context.Context, company int64) error
 	nodes        func(ctx context.Context) ([]Node, error)
 	timeServer   func(ctx context.Context, server netip.Addr) error

@@ -102,7 +102,7 @@ func countedAs(f Factor) counted {
 	return counted{Factor: f, Words: string(f), Per: 1}
 }
 
-// Amounts says how much of each factor.
+// Amounts says how much of each factor; of those that are in sets, by Factor.In, also in which.
 type Amounts map[Factor]int64
 
 // Furnish opens a tenant's quotas in a region, in the transaction that creates the tenant or grants it the region.
@@ -119,7 +119,7 @@ func (s *Service) Furnish(ctx context.Context, tx bun.Tx, company int64, region 
 func (s *Service) openDefaults(ctx context.Context, tx bun.Tx, region string) error {
 	rows := make([]quotaDefault, len(counts))
 	for i, c := range counts {
-		rows[i] = quotaDefault{Region: region, Factor: c.Factor, Value: c.Default}
+		rows[i] = quotaDefault{Region: region, Factor: c.Factor, Value: c.Default, Allocation: Allocation(nil).text()}
 	}
 	_, err := tx.NewInsert().Model(&rows).On("CONFLICT (region, factor) DO NOTHING").Exec(ctx)
 	return err
@@ -143,10 +143,12 @@ func (s *Service) openQuotas(ctx context.Context, tx bun.Tx) error {
 }
 
 // Reserve takes from the tenant's quotas in the caller's transaction, all or nothing; QuotaExceeded
-// (17005) names the factor, what is allowed and what is used; RegionNotActivated (400) is for what the region's licence
-// does not include. After an error the transaction must be
-// rolled back. While the configuration does not enforce quotas they are counted only.
+// (17005) names the factor, the set where it is that, what is allowed and what is used; RegionNotActivated (400) is for
+// what the region's licence does not include. After an error the transaction must be rolled back. The rows that take what
+// is reserved are written after it, in the same transaction. While the configuration does not enforce quotas they are
+// counted only.
 func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region string, a Amounts) error {
+	a, parts := a.divided()
 	factors, wanted, args := a.statement(1)
 	if len(factors) == 0 {
 		return nil
@@ -157,14 +159,21 @@ func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region 
 	if !s.Config.QuotaEnforced(ctx, region) {
 		return s.Release(ctx, tx, company, region, a.negative())
 	}
-	var taken []Factor
+	var taken []limited
 	if err := tx.NewRaw(`UPDATE quota SET used = used + `+wanted+` WHERE company = ? AND region = ? AND factor IN (?)
-		AND used + `+wanted+` <= `+allowance+` RETURNING factor`,
+		AND used + `+wanted+` <= `+allowance+` RETURNING factor, used, `+allotment+` AS allocation`,
 		slices.Concat(args, []any{company, region, bun.In(factors)}, args)...).Scan(ctx, &taken); err != nil {
 		return err
 	}
 	for _, f := range factors {
-		if slices.Contains(taken, f) {
+		if i := slices.IndexFunc(taken, func(q limited) bool { return q.Factor == f }); i >= 0 {
+			set, used, allowed, err := s.overdrawn(ctx, tx, company, region, taken[i], parts[f])
+			if err != nil {
+				return err
+			}
+			if set != "" {
+				return retcode.QuotaExceeded.Errorf("%d more %s wanted in %s, %d of %d used", parts[f][set], countedAs(f).Words, set, used-parts[f][set], allowed)
+			}
 			continue
 		}
 		var row struct {
@@ -182,6 +191,7 @@ func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region 
 
 // Release gives back what Reserve took.
 func (s *Service) Release(ctx context.Context, tx bun.Tx, company int64, region string, a Amounts) error {
+	a, _ = a.divided()
 	factors, given, args := a.statement(-1)
 	if len(factors) == 0 {
 		return nil
@@ -222,11 +232,12 @@ func (a Amounts) statement(sign int64) (factors []Factor, expression string, arg
 
 // Usage is what a tenant may use and uses of a factor.
 type Usage struct {
-	Company int64  `bun:"company"`
-	Region  string `bun:"region"`
-	Factor  Factor `bun:"factor"`
-	Used    int64  `bun:"used"`
-	Allowed int64  `bun:"allowed"`
+	Company    int64  `bun:"company"`
+	Region     string `bun:"region"`
+	Factor     Factor `bun:"factor"`
+	Used       int64  `bun:"used"`
+	Allowed    int64  `bun:"allowed"`
+	Allocation string `bun:"allocation"`
 }
 
 // Usages lists all quotas, for the check that recomputes them from the resources.
@@ -236,47 +247,46 @@ func (s *Service) Usages(ctx context.Context) ([]Usage, error) {
 	return usages, err
 }
 
-// SetAllowance edits a tenant's quota: QuotaNotFound (17006) where the tenant has none, QuotaBelowUsage (17008).
+// SetAllowance edits a tenant's quota, which is not divided among sets then: QuotaNotFound (17006) where the tenant has
+// none, QuotaBelowUsage (17008).
 func (s *Service) SetAllowance(ctx context.Context, company int64, region string, f Factor, value int64) error {
-	return s.allow(ctx, company, region, f, `?`, value)
+	return s.allow(ctx, company, region, f, &value, nil)
 }
 
 // resetAllowance lets a tenant's quota follow the default again, with the codes of SetAllowance.
 func (s *Service) resetAllowance(ctx context.Context, company int64, region string, f Factor) error {
-	return s.allow(ctx, company, region, f, `(SELECT value FROM quota_default d WHERE d.region = quota.region AND d.factor = quota.factor)`)
+	return s.allow(ctx, company, region, f, nil, nil)
 }
 
-// allow sets a quota to a number, or without one to the default that bound reads, unless more is used.
-func (s *Service) allow(ctx context.Context, company int64, region string, f Factor, bound string, number ...any) error {
-	value := "NULL"
-	if len(number) > 0 {
-		value = "?"
-	}
+// allow gives a tenant's quota a value and an allocation of its own, or with nil the default's, unless more is used.
+func (s *Service) allow(ctx context.Context, company int64, region string, f Factor, value *int64, a Allocation) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		r, err := tx.NewRaw(`UPDATE quota SET allowance = `+value+`, updated_at = ? WHERE company = ? AND region = ? AND factor = ? AND used <= `+bound,
-			slices.Concat(number, []any{s.Clock.Micros(), company, region, f}, number)...).Exec(ctx)
-		if err != nil {
+		var rows []limited
+		if err := tx.NewRaw(`UPDATE quota SET allowance = ?, allocation = ?, updated_at = ? WHERE company = ? AND region = ? AND factor = ?
+			RETURNING factor, used, `+allotment+` AS allocation, `+allowance+` AS allowed`, value, a.text(), s.Clock.Micros(), company, region, f).Scan(ctx, &rows); err != nil {
 			return err
 		}
-		if n, err := r.RowsAffected(); err != nil || n == 1 {
-			return err
-		}
-		var used []int64
-		if err := tx.NewRaw(`SELECT used FROM quota WHERE company = ? AND region = ? AND factor = ?`, company, region, f).Scan(ctx, &used); err != nil {
-			return err
-		}
-		if len(used) == 0 {
+		if len(rows) == 0 {
 			return retcode.QuotaNotFound.Errorf("tenant %d has no quota %s in %s", company, f, region)
 		}
-		return retcode.QuotaBelowUsage.Errorf("the tenant uses %d %s", used[0], countedAs(f).Words)
+		q := rows[0]
+		if q.Used > q.Allowed {
+			return retcode.QuotaBelowUsage.Errorf("the tenant uses %d %s", q.Used, countedAs(f).Words)
+		}
+		set, used, _, err := s.overdrawn(ctx, tx, company, region, q, nil)
+		if err == nil && set != "" {
+			err = retcode.QuotaBelowUsage.Errorf("the tenant uses %d %s in %s", used, countedAs(f).Words, set)
+		}
+		return err
 	})
 }
 
 // setDefault edits a default. It may go below what tenants use: that only keeps them from taking more.
-func (s *Service) setDefault(ctx context.Context, region string, f Factor, value int64) error {
+func (s *Service) setDefault(ctx context.Context, region string, f Factor, value int64, a Allocation) error {
 	return s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewInsert().Model(&quotaDefault{Region: region, Factor: f, Value: value, UpdatedAt: s.Clock.Micros()}).
-			On("CONFLICT (region, factor) DO UPDATE").Set("value = EXCLUDED.value").Set("updated_at = EXCLUDED.updated_at").Exec(ctx)
+		_, err := tx.NewInsert().Model(&quotaDefault{Region: region, Factor: f, Value: value, Allocation: a.text(), UpdatedAt: s.Clock.Micros()}).
+			On("CONFLICT (region, factor) DO UPDATE").Set("value = EXCLUDED.value").Set("allocation = EXCLUDED.allocation").
+			Set("updated_at = EXCLUDED.updated_at").Exec(ctx)
 		return err
 	})
 }

@@ -104,7 +104,6 @@ func TestQuotasAreEdited(t *testing.T) {
 			c.Admin.Refuse(t, retcode.QuotaNotFound, name, P{"CompanyID": c.Demo.Company, "ResourceType": "EIP", "FactorType": "FACTOR_CPU", "Quota": 3})
 			c.Admin.Refuse(t, retcode.TenantNotFound, name, P{"CompanyID": 7, "ResourceType": "EIP", "FactorType": "FACTOR_AMOUNT", "Quota": 3})
 		}
-		c.Admin.Refuse(t, retcode.InvalidParameter, "SetAccountQuota", P{"ResourceType": "VM", "FactorType": "FACTOR_CPU", "Quota": 3, "Allocation": `{"set-01":1}`})
 	})
 }
 

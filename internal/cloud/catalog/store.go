@@ -51,10 +51,11 @@ type rangeSpec struct {
 type quotaDefault struct {
 	bun.BaseModel `bun:"table:quota_default"`
 
-	Region    string `bun:"region,pk"`
-	Factor    Factor `bun:"factor,pk"`
-	Value     int64  `bun:"value"`
-	UpdatedAt int64  `bun:"updated_at"`
+	Region     string `bun:"region,pk"`
+	Factor     Factor `bun:"factor,pk"`
+	Value      int64  `bun:"value"`
+	Allocation string `bun:"allocation"`
+	UpdatedAt  int64  `bun:"updated_at"`
 }
 
 // Setting reads what the cloud remembers about itself; "" when unset.

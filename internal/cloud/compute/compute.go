@@ -83,6 +83,8 @@ func New(d Deps) *Service {
 	s.Fleet.OnWanted(s.wanted)
 	s.Network.RegisterTarget(network.VM, target{s})
 	s.Block.RegisterMachines(machines{s})
+	s.Catalog.Divide(catalog.Division{Kind: catalog.ComputeScope, From: "vm WHERE state NOT IN ('Deleted', 'Terminating', 'Unterminated', 'Terminated', 'Failed')",
+		Sums: map[catalog.Factor]string{catalog.VM: "count(*)", catalog.CPU: "sum(cpus)", catalog.Memory: "sum(memory_mib)"}})
 	s.Ledger.Register(ledger.Kind{Name: ledger.VM, Longest: 24, Table: "vm", AutoRenew: true, Expired: s.stopExpired, Remove: s.removeExpired})
 	return s
 }

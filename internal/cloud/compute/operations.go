@@ -249,7 +249,7 @@ func computeDemand(v *VM) fleet.Demand { return fleet.Demand{CPUs: v.CPUs, Memor
 // vmQuota is what a machine with its disks takes of its tenant's quotas.
 func vmQuota(v *VM, disks []block.Disk) catalog.Amounts {
 	a := block.Quota(disks...)
-	a[catalog.VM], a[catalog.CPU], a[catalog.Memory] = 1, int64(v.CPUs), int64(v.MemoryMiB)
+	a[catalog.VM.In(v.SetID)], a[catalog.CPU.In(v.SetID)], a[catalog.Memory.In(v.SetID)] = 1, int64(v.CPUs), int64(v.MemoryMiB)
 	return a
 }
 

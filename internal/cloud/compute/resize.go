@@ -100,11 +100,11 @@ func (s *Service) resizeVM(ctx context.Context, c *action.Call, q *resizeRequest
 
 // grown is what a resize takes of the quotas at once, and shrunk what it gives back at its end.
 func grown(v *VM, j *job) catalog.Amounts {
-	return catalog.Amounts{catalog.CPU: int64(max(0, v.CPUs-j.OldCPUs)), catalog.Memory: int64(max(0, v.MemoryMiB-j.OldMemory))}
+	return catalog.Amounts{catalog.CPU.In(v.SetID): int64(max(0, v.CPUs-j.OldCPUs)), catalog.Memory.In(v.SetID): int64(max(0, v.MemoryMiB-j.OldMemory))}
 }
 
 func shrunk(v *VM, j *job) catalog.Amounts {
-	return catalog.Amounts{catalog.CPU: int64(max(0, j.OldCPUs-v.CPUs)), catalog.Memory: int64(max(0, j.OldMemory-v.MemoryMiB))}
+	return catalog.Amounts{catalog.CPU.In(v.SetID): int64(max(0, j.OldCPUs-v.CPUs)), catalog.Memory.In(v.SetID): int64(max(0, j.OldMemory-v.MemoryMiB))}
 }
 
 // resize tells the host. A guest that runs must have it all at once, or it has as little as before.

@@ -29,3 +29,18 @@ func (s *Service) PriceScopes(ctx context.Context, region string, company int64)
 	}
 	return all, nil
 }
+
+// SetKinds lists all sets of a region, by id.
+func (s *Service) SetKinds(ctx context.Context, region string) (map[string]catalog.ScopeKind, error) {
+	sets := map[string]catalog.ScopeKind{}
+	for kind, table := range map[catalog.ScopeKind]any{catalog.ComputeScope: (*computeSet)(nil), catalog.StorageScope: (*storageSet)(nil)} {
+		var ids []string
+		if err := s.DB.Reader().NewSelect().Model(table).Column("id").Where("region = ?", region).Scan(ctx, &ids); err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			sets[id] = kind
+		}
+	}
+	return sets, nil
+}
