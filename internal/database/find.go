@@ -181,15 +181,15 @@ func past(idb bun.IDB, args []any) (interface {
 	return nil, nil, fmt.Errorf("database: %T has no connections of its own", idb)
 }
 
-// Matching narrows a query to rows with a keyword in one of the columns, whatever its case; an empty keyword does not
-// narrow. Wildcards in it are letters.
+// Matching narrows a query to rows with a keyword in one of the columns, which are SQL and may be numbers, whatever its
+// case; an empty keyword does not narrow. Wildcards in it are letters.
 func Matching(q *bun.SelectQuery, keyword string, columns ...string) *bun.SelectQuery {
 	if keyword == "" {
 		return q
 	}
 	return q.WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
 		for _, c := range columns {
-			q = q.WhereOr("LOWER(?) LIKE ? ESCAPE '\\'", bun.Ident(c), Like(strings.ToLower(keyword)))
+			q = q.WhereOr("LOWER(CAST(? AS TEXT)) LIKE ? ESCAPE '\\'", bun.Safe(c), Like(strings.ToLower(keyword)))
 		}
 		return q
 	})

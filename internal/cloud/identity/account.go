@@ -224,10 +224,7 @@ func (f filterAccounts) apply(q *bun.SelectQuery) *bun.SelectQuery {
 	if f.Email != "" {
 		q = q.Where("email = ?", strings.ToLower(f.Email))
 	}
-	if f.Keyword != "" {
-		like := database.Like(strings.ToLower(f.Keyword))
-		q = q.Where(`(lower(name) LIKE ? ESCAPE '\' OR email LIKE ? ESCAPE '\' OR CAST(id AS TEXT) LIKE ? ESCAPE '\')`, like, like, like)
-	}
+	q = database.Matching(q, f.Keyword, "name", "email", "id")
 	if f.Key != "" {
 		q = q.Where("id IN (SELECT account FROM key_pair WHERE public_key = ?)", f.Key)
 	}

@@ -171,10 +171,7 @@ func (s *Service) describeUser(ctx context.Context, c *action.Call, q *describeU
 	if q.Email != "" {
 		sel = sel.Where("email = ?", strings.ToLower(q.Email))
 	}
-	if q.Keyword != "" {
-		like := database.Like(strings.ToLower(q.Keyword))
-		sel = sel.Where(`(email LIKE ? ESCAPE '\' OR CAST(company AS TEXT) LIKE ? ESCAPE '\' OR company IN (SELECT id FROM tenant WHERE lower(name) LIKE ? ESCAPE '\'))`, like, like, like)
-	}
+	sel = database.Matching(sel, q.Keyword, "email", "company", "(SELECT t.name FROM tenant AS t WHERE t.id = account.company)")
 	if len(q.Statuses) > 0 {
 		sel = sel.Where("company IN (SELECT id FROM tenant WHERE state IN (?))", bun.In(q.Statuses))
 	}

@@ -244,6 +244,19 @@ func (s *Service) Tenant(ctx context.Context, company int64) (*Tenant, error) {
 	return &tenants[0], nil
 }
 
+// Tenants returns tenants by id, in one query at most. Unknown ids are left out.
+func (s *Service) Tenants(ctx context.Context, companies []int64) (map[int64]Tenant, error) {
+	rows, err := s.tenants(ctx, companies)
+	if err != nil {
+		return nil, err
+	}
+	tenants := make(map[int64]Tenant, len(rows))
+	for _, t := range rows {
+		tenants[t.ID] = t
+	}
+	return tenants, nil
+}
+
 // Emails returns the main accounts' login names of the given tenants, in one query at most. Unknown ids are left out.
 func (s *Service) Emails(ctx context.Context, companies []int64) (map[int64]string, error) {
 	tenants, err := s.tenants(ctx, companies)

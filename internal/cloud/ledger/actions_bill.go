@@ -191,8 +191,7 @@ func (s *Service) projectNames(ctx context.Context, ids []string) (map[string]st
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	slices.Sort(ids)
-	return s.Identity.ProjectNames(ctx, slices.Compact(ids))
+	return s.Identity.ProjectNames(ctx, distinct(ids))
 }
 
 // span is a time that bills of resources and details are about: at most two months.

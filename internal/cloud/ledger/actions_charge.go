@@ -54,7 +54,7 @@ func (s *Service) term(c *charge, q *renewRequest) (chargeType string, quantity 
 }
 
 type renewResponse struct {
-	TransactonNo string `doc:"number of the transaction, spelled so; of the order when it cost nothing"`
+	TransactonNo string `doc:"number of the transaction, spelled so"`
 }
 
 func (s *Service) renewResource(ctx context.Context, c *action.Call, q *renewRequest) (*renewResponse, error) {

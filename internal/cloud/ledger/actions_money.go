@@ -55,8 +55,8 @@ func (s *Service) recharge(ctx context.Context, c *action.Call, q *rechargeReque
 	if q.CompanyID == 0 {
 		return nil, retcode.MissingParameter.Errorf("CompanyID is required")
 	}
-	if q.SerialNo != "" {
-		r.Serial = &q.SerialNo
+	if serial := strings.TrimSpace(q.SerialNo); serial != "" {
+		r.Serial = &serial
 	} else if r.Type == real {
 		return nil, retcode.MissingParameter.Errorf("SerialNo is required with RechargeType 1")
 	}

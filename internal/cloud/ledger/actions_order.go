@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -49,20 +50,26 @@ func tenantFilter(c *action.Call, scope action.Scope, company int64) (action.Sco
 
 // people are the names of tenants, for lists.
 func (s *Service) people(ctx context.Context, companies []int64) (map[int64]identity.Tenant, error) {
-	out := map[int64]identity.Tenant{}
-	for _, id := range companies {
-		if _, known := out[id]; known {
+	return s.Identity.Tenants(ctx, distinct(companies))
+}
+
+// distinct are the values of a list, each once.
+func distinct[T cmp.Ordered](values []T) []T {
+	return slices.Compact(slices.Sorted(slices.Values(values)))
+}
+
+// regionNames are the names of regions for people, for lists; that of none is empty.
+func (s *Service) regionNames(ctx context.Context, regions []string) (map[string]string, error) {
+	out := map[string]string{"": ""}
+	for _, r := range distinct(regions) {
+		if r == "" {
 			continue
 		}
-		t, err := s.Identity.Tenant(ctx, id)
-		if retcode.Of(err) == retcode.TenantNotFound {
-			out[id] = identity.Tenant{ID: id}
-			continue
-		}
+		name, err := s.Catalog.RegionAlias(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		out[id] = *t
+		out[r] = name
 	}
 	return out, nil
 }
@@ -177,11 +184,15 @@ func (s *Service) orderInfos(ctx context.Context, rows []order) ([]orderInfo, er
 	if err != nil {
 		return nil, err
 	}
+	regions, err := s.regionNames(ctx, column(rows, func(o *order) string { return o.Region }))
+	if err != nil {
+		return nil, err
+	}
 	var out []orderInfo
 	for _, o := range rows {
 		info := orderInfo{OrderNO: o.ID, OrderType: o.Type, ResourceID: o.Resource, ResourceName: o.Name, ChargeType: wireCharge(o.ChargeType),
 			AmountTotal: (o.PaidReal + o.PaidFree).Float(), AmountReal: o.PaidReal.Float(), AmountFree: o.PaidFree.Float(), CompanyID: o.Company,
-			CompanyName: who[o.Company].Name, Email: who[o.Company].Email, Region: o.Region, RegionAlias: o.Region, CreateTime: seconds(o.CreatedAt)}
+			CompanyName: who[o.Company].Name, Email: who[o.Company].Email, Region: o.Region, RegionAlias: regions[o.Region], CreateTime: seconds(o.CreatedAt)}
 		items, err := decode(o.Items)
 		if err != nil {
 			return nil, err
@@ -232,8 +243,8 @@ type transactionInfo struct {
 	BalanceSurplus     float64 `doc:"external balance after it"`
 	FreeBalanceSurplus float64 `doc:"platform balance after it"`
 	State              int     `doc:"1: done"`
-	AccountID          int64
-	AccountName        string
+	AccountID          int64  `doc:"who caused it; 0: the platform itself"`
+	AccountName        string `doc:"e-mail of that account"`
 	CompanyID          int64
 	CompanyName        string
 	Email              string
@@ -283,14 +294,19 @@ func (s *Service) transactionInfos(ctx context.Context, rows []trade) ([]transac
 	if err != nil {
 		return nil, err
 	}
+	names, err := s.Identity.Members(ctx, distinct(column(rows, func(t *trade) int64 { return t.Account })))
+	if err != nil {
+		return nil, err
+	}
+	regions, err := s.regionNames(ctx, column(rows, func(t *trade) string { return t.Region }))
+	if err != nil {
+		return nil, err
+	}
 	var out []transactionInfo
 	for _, t := range rows {
 		i := transactionInfo{TransactionNO: t.ID, TransactionType: tradeNumbers[t.Type], TradeNO: t.Order, IncomeAmount: max(0, t.Amount).Float(),
-			ExpenseAmount: max(0, -t.Amount).Float(), BalanceSurplus: t.RealAfter.Float(), FreeBalanceSurplus: t.FreeAfter.Float(), State: 1, AccountID: t.Account,
-			CompanyID: t.Company, CompanyName: who[t.Company].Name, Email: who[t.Company].Email, Region: t.Region, RegionAlias: t.Region, CreateTime: seconds(t.CreatedAt)}
-		if t.Account != 0 {
-			i.AccountName = i.Email
-		}
+			ExpenseAmount: max(0, -t.Amount).Float(), BalanceSurplus: t.RealAfter.Float(), FreeBalanceSurplus: t.FreeAfter.Float(), State: 1, AccountID: t.Account, AccountName: names[t.Account],
+			CompanyID: t.Company, CompanyName: who[t.Company].Name, Email: who[t.Company].Email, Region: t.Region, RegionAlias: regions[t.Region], CreateTime: seconds(t.CreatedAt)}
 		out = append(out, i)
 	}
 	return out, nil

@@ -234,9 +234,9 @@ func (s *Service) trade(ctx context.Context, o *order, typ string, p purse) trad
 	return t
 }
 
-// book writes trades and the transfers that they are made of. Nothing moved: no trade.
+// book writes trades and the transfers that they are made of. What costs nothing, since it is free or billing is
+// switched off, has its trade all the same.
 func (s *Service) book(ctx context.Context, tx bun.Tx, company int64, trades []trade, moves []move) error {
-	trades = slices.DeleteFunc(trades, func(t trade) bool { return t.Amount == 0 })
 	if len(trades) > 0 {
 		if _, err := tx.NewInsert().Model(&trades).Exec(ctx); err != nil {
 			return err
@@ -405,7 +405,8 @@ func (s *Service) finish(ctx context.Context, tx bun.Tx, to string, ids []string
 		if c.State == to || c.State == Destroyed {
 			continue
 		}
-		if c.State == Valid && c.ChargeType != Hourly && c.EndsAt > now {
+		// What was renewed in the bin has paid time as well.
+		if (c.State == Valid || c.State == InRecycle) && c.ChargeType != Hourly && c.EndsAt > now {
 			o, err := s.refund(ctx, tx, &c, now)
 			if err != nil {
 				return err

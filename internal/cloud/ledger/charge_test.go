@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -74,6 +75,104 @@ func TestGiftsPayFirst(t *testing.T) {
 	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.End(ctx, tx, "vm-1") })
 	if again := f.purse(t); again != p {
 		t.Errorf("destroying pays back again: %+v, %+v", p, again)
+	}
+	f.verify(t)
+}
+
+// TestRenewedInTheBin: who renews what is in the bin and then destroys it, or lets the bin do that, gets the rest back.
+func TestRenewedInTheBin(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t), 1000)
+	f.buy(t, vm("vm-1", Monthly, 1, 1))
+	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Recycle(ctx, tx, "vm-1") })
+	f.must(t, f.renewal("vm-1", Monthly, 1))
+	if spent := f.spent(t, 1000); spent < monthPrice {
+		t.Fatalf("spent %d", spent)
+	}
+	c := f.charge(t, "vm-1")
+	f.Clock.Advance(time.Duration(c.EndsAt-f.Clock.Micros()) / 4 * time.Microsecond)
+	for range 2 {
+		f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.End(ctx, tx, "vm-1") })
+	}
+	if spent := f.spent(t, 1000); spent < monthPrice/4-100 || spent > monthPrice/4+100 {
+		t.Errorf("a quarter of the month cost %d", spent)
+	}
+	f.verify(t)
+}
+
+// TestRenewedWhileChanging: a period that begins while a resource is being made larger is paid for at its new size.
+func TestRenewedWhileChanging(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		f := newFixture(t, db, 1000)
+		for _, settled := range []bool{true, false} {
+			id := fmt.Sprint("vm-", settled)
+			f.buy(t, vm(id, Monthly, 1, 1))
+			ends := f.charge(t, id).EndsAt
+			f.Clock.Advance(time.Duration(ends-f.Clock.Micros())*time.Microsecond - 90*time.Second)
+			f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Change(ctx, tx, Resize{ID: id, Items: cpus(2)}) })
+			f.refuse(t, retcode.InvalidResourceState, f.renewal(id, Monthly, 1))
+			f.Clock.Advance(5 * time.Minute)
+			f.run(t)
+			if c := f.charge(t, id); c.EndsAt != ends || c.State != Valid {
+				t.Fatalf("while it changes: %s until %d, it was %d", c.State, c.EndsAt, ends)
+			}
+			settle, price := f.Capture, 2*monthPrice
+			if !settled {
+				settle, price = f.Void, monthPrice
+			}
+			f.must(t, func(ctx context.Context, tx bun.Tx) error { return settle(ctx, tx, id) })
+			at := f.spent(t, 1000)
+			f.run(t)
+			if paid := f.spent(t, 1000) - at; paid != price {
+				t.Errorf("the month after the change costs %d, want %d", paid, price)
+			}
+			f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.End(ctx, tx, id) })
+		}
+		f.verify(t)
+	})
+}
+
+// TestLastCent: a renewal that takes all there is happens, and one for a cent more does not.
+func TestLastCent(t *testing.T) {
+	for _, more := range []Money{0, -1} {
+		f := newFixture(t, dbtest.SQLite(t), 0)
+		f.must(t, func(ctx context.Context, tx bun.Tx) error {
+			return f.rechargeTx(ctx, tx, &recharge{Company: company, FromType: "OFFLINE", Type: real, Amount: 2*hourPrice + more})
+		})
+		f.buy(t, vm("vm-1", Hourly, 1, 1))
+		f.Clock.Advance(time.Hour)
+		f.run(t)
+		state, left := Valid, Money(0)
+		if more < 0 {
+			state, left = Expired, hourPrice+more
+		}
+		if c := f.charge(t, "vm-1"); c.State != state || f.purse(t).Real != left {
+			t.Errorf("with %d more: %s, %d left", more, c.State, f.purse(t).Real)
+		}
+		f.verify(t)
+	}
+}
+
+// TestClockPutBack: a clock that goes back charges nothing twice and pays nothing back that was not paid.
+func TestClockPutBack(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t), 1000)
+	f.buy(t, vm("vm-1", Monthly, 1, 1))
+	f.buy(t, vm("vm-2", Hourly, 1, 1))
+	f.Clock.Advance(-50 * 24 * time.Hour)
+	f.run(t)
+	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Change(ctx, tx, Resize{ID: "vm-1", Items: cpus(2)}) })
+	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Capture(ctx, tx, "vm-1") })
+	if spent := f.spent(t, 1000); spent != 2*monthPrice+hourPrice {
+		t.Errorf("a month of two cores and an hour cost %d", spent)
+	}
+	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Recycle(ctx, tx, "vm-1", "vm-2") })
+	if spent := f.spent(t, 1000); spent != hourPrice {
+		t.Errorf("given back, %d are spent", spent)
+	}
+	f.Clock.Advance(50 * 24 * time.Hour)
+	f.run(t)
+	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.End(ctx, tx, "vm-1", "vm-2") })
+	if spent := f.spent(t, 1000); spent != hourPrice {
+		t.Errorf("in the end %d are spent", spent)
 	}
 	f.verify(t)
 }
@@ -175,14 +274,7 @@ func TestExpiry(t *testing.T) {
 		restore := func(ctx context.Context, tx bun.Tx) error { return f.Restore(ctx, tx, "vm-1") }
 		f.refuse(t, retcode.ResourceExpired, restore)
 		renew := func(chargeType string, n int) func(ctx context.Context, tx bun.Tx) error {
-			return func(ctx context.Context, tx bun.Tx) error {
-				rows, err := charges(ctx, tx, "vm-1")
-				if err != nil {
-					return err
-				}
-				_, err = f.renewTx(ctx, tx, &rows[0], chargeType, n)
-				return err
-			}
+			return f.renewal("vm-1", chargeType, n)
 		}
 		f.refuse(t, retcode.InsufficientBalance, renew(Hourly, 1))
 		f.must(t, func(ctx context.Context, tx bun.Tx) error {

@@ -97,6 +97,18 @@ func (f *fixture) buy(t failer, p Purchase) {
 	})
 }
 
+// renewal is what a tenant's renewal of a resource does.
+func (f *fixture) renewal(id, chargeType string, n int) func(ctx context.Context, tx bun.Tx) error {
+	return func(ctx context.Context, tx bun.Tx) error {
+		rows, err := charges(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		_, err = f.renewTx(ctx, tx, &rows[0], chargeType, n)
+		return err
+	}
+}
+
 func (f *fixture) charge(t failer, id string) charge {
 	t.Helper()
 	rows, err := charges(context.Background(), f.DB.Reader(), id)
@@ -191,6 +203,32 @@ func TestCalendar(t *testing.T) {
 	from := time.Date(2026, 10, 1, 9, 0, 0, 0, berlin)
 	if got := addMonths(from, 1); got.Hour() != 9 || got.Sub(from) != 31*24*time.Hour+time.Hour {
 		t.Errorf("over the end of summer time: %s, %s later", got, got.Sub(from))
+	}
+}
+
+// TestMidnightSkipped: where summer time begins at midnight of the first, that month is one like the others.
+func TestMidnightSkipped(t *testing.T) {
+	for zone, c := range map[string]struct {
+		anchor string
+		months int
+		want   string
+	}{
+		"America/Asuncion": {"2017-09-15 10:30", 1, "2017-10-15 10:30"},
+		"Asia/Amman":       {"1999-06-30 10:30", 1, "1999-07-30 10:30"},
+		"Asia/Beirut":      {"1984-04-30 10:30", 1, "1984-05-30 10:30"},
+		"Africa/Cairo":     {"1981-04-30 10:30", 1, "1981-05-30 10:30"},
+	} {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		anchor, err := time.ParseInLocation("2006-01-02 15:04", c.anchor, location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := addMonths(anchor, c.months).Format("2006-01-02 15:04"); got != c.want {
+			t.Errorf("%s: %s and %d months: %s, want %s", zone, c.anchor, c.months, got, c.want)
+		}
 	}
 }
 

@@ -182,6 +182,11 @@ func lives(t *rapid.T, db *database.DB) {
 			}
 		}
 		l.follow(t, orders[:visible], event, quantity)
+		for _, p := range l.pays {
+			if (event == "recycle" || event == "end") && p.ChargeType != Hourly && p.EndsAt > now.Micros() {
+				t.Fatalf("%s: %s until %d was not given back", l.id, p.Type, p.EndsAt)
+			}
+		}
 		if c := f.charge(t, l.id); c.EndsAt != l.ends {
 			t.Fatalf("%s ends at %d, the orders say %d", l.id, c.EndsAt, l.ends)
 		}
@@ -253,14 +258,7 @@ func lives(t *rapid.T, db *database.DB) {
 			if l.state != InRecycle {
 				quantity = rapid.IntRange(1, longest(to, Kind{Longest: 24})).Draw(t, "periods")
 			}
-			if err := attempt(false, func(ctx context.Context, tx bun.Tx) error {
-				rows, err := charges(ctx, tx, l.id)
-				if err != nil {
-					return err
-				}
-				_, err = f.renewTx(ctx, tx, &rows[0], to, quantity)
-				return err
-			}); err != nil {
+			if err := attempt(false, f.renewal(l.id, to, quantity)); err != nil {
 				t.Fatal(err)
 			}
 			follow(l, "renew", quantity)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -67,6 +68,14 @@ func (s *Service) renewBatch(ctx context.Context, company int64, horizon int64) 
 		if err != nil {
 			return err
 		}
+		// What is being changed is renewed when that is settled: at the size that it has then.
+		changing, err := heldOrders(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(rows, func(c charge) bool {
+			return slices.ContainsFunc(changing[company], func(o order) bool { return o.Resource == c.Resource })
+		})
 		quote := s.quoter(ctx, tx)
 		var changed []charge
 		var orders []order
@@ -204,11 +213,18 @@ func (s *Service) rate(quote func(*charge, string, int, string) (Money, error), 
 	return price, err
 }
 
-// renewTx renews a resource for its tenant, in the caller's transaction: 201, 205, 17003, 23000, 23001. It returns the
-// number of the trade, or of the order when it cost nothing.
+// renewTx renews a resource for its tenant, in the caller's transaction: 201, 202, 205, 17003, 23000, 23001. It returns
+// the number of the trade.
 func (s *Service) renewTx(ctx context.Context, tx bun.Tx, c *charge, chargeType string, quantity int) (string, error) {
 	if err := s.prepare(c, chargeType, quantity); err != nil {
 		return "", err
+	}
+	changing, err := heldOrders(ctx, tx, []string{c.Resource})
+	if err != nil {
+		return "", err
+	}
+	if len(changing) > 0 { // the period would be paid for at the size before it
+		return "", retcode.InvalidResourceState.Errorf("%s is being changed by another request", c.Resource)
 	}
 	if c.State == Expired {
 		c.State, c.Enforced = Valid, false
@@ -237,13 +253,7 @@ func (s *Service) renewTx(ctx context.Context, tx bun.Tx, c *charge, chargeType 
 		return "", err
 	}
 	t := s.trade(ctx, &o, tradeCharge, p)
-	if err := s.book(ctx, tx, c.Company, []trade{t}, charged(&o)); err != nil {
-		return "", err
-	}
-	if price == 0 {
-		return o.ID, nil
-	}
-	return t.ID, nil
+	return t.ID, s.book(ctx, tx, c.Company, []trade{t}, charged(&o))
 }
 
 // renewalPrice is what a renewal would cost now.

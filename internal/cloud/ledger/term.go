@@ -29,7 +29,8 @@ func longest(chargeType string, k Kind) int {
 // one anchor keeps the 31st the 31st wherever there is one.
 func addMonths(anchor time.Time, n int) time.Time {
 	y, m, d := anchor.Date()
-	first := time.Date(y, m+time.Month(n), 1, 0, 0, 0, 0, anchor.Location())
+	// Days are counted in UTC: elsewhere clocks may skip the midnight that a month begins with.
+	first := time.Date(y, m+time.Month(n), 1, 0, 0, 0, 0, time.UTC)
 	last := first.AddDate(0, 1, -1).Day()
 	y, m, _ = first.Date()
 	h, mi, s := anchor.Clock()
