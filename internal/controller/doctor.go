@@ -28,11 +28,12 @@ var checks = []struct{ text, query string }{
 			UNION ALL SELECT company, region, 'NIC', COUNT(*) FROM nic WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'VIP', COUNT(*) FROM vip WHERE ended_at = 0 GROUP BY company, region
 			UNION ALL SELECT company, region, 'SECURITY_GROUP', COUNT(*) FROM security_group WHERE ended_at = 0 GROUP BY company, region
+			UNION ALL SELECT company, region, 'IMAGE', COUNT(*) FROM image WHERE type = 'Custom' AND ended_at = 0 AND deleted_at = 0 AND state <> 'Failed' GROUP BY company, region
 		), sums AS (
 			SELECT company, region, factor, SUM(n) AS n, SUM(used) AS used FROM (
 				SELECT company, region, factor, n, 0 AS used FROM held
 				UNION ALL SELECT company, region, factor, 0, used FROM quota WHERE factor IN
-					('VM', 'CPU', 'MEMORY', 'DISK_SPACE', 'DISK', 'EIP', 'VPC', 'SUBNET', 'NIC', 'VIP', 'SECURITY_GROUP')
+					('VM', 'CPU', 'MEMORY', 'DISK_SPACE', 'DISK', 'EIP', 'VPC', 'SUBNET', 'NIC', 'VIP', 'SECURITY_GROUP', 'IMAGE')
 			) AS both_sides GROUP BY company, region, factor
 		)
 		SELECT 'tenant ' || CAST(company AS TEXT) || ' in ' || region || ' uses ' || CAST(n AS TEXT) || ' ' || factor || ', counted ' || CAST(used AS TEXT)
@@ -65,7 +66,8 @@ var checks = []struct{ text, query string }{
 		SELECT 'tenant ' || CAST(company AS TEXT) || ' in ' || region || ' has ' || CAST(n AS TEXT) || ', counted ' || CAST(counted AS TEXT)
 			FROM sums WHERE n <> counted ORDER BY company, region`},
 	{"machine %s changes and nothing works on it", `
-		SELECT id || ' (' || state || ')' FROM vm WHERE state IN ('Initializing', 'Starting', 'Stopping', 'Restarting', 'Poweroffing', 'Deleting', 'Terminating')
+		SELECT id || ' (' || state || ')' FROM vm WHERE state IN ('Initializing', 'Starting', 'Stopping', 'Restarting', 'Poweroffing', 'Resizing',
+				'WaitReinstall', 'Reinstalling', 'Imaging', 'Deleting', 'Terminating')
 			AND NOT EXISTS (SELECT 1 FROM operation_lock AS l WHERE l.resource_id = vm.id) ORDER BY id`},
 	{"disk %s is without its machine", `
 		SELECT id FROM disk WHERE vm_id <> '' AND ended_at = 0 AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.id = disk.vm_id AND vm.ended_at = 0 AND vm.state <> 'Failed') ORDER BY id`},
@@ -74,9 +76,12 @@ var checks = []struct{ text, query string }{
 			kind = 'VM' AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.id = c.resource_id AND vm.ended_at = 0 AND vm.state <> 'Failed')
 			OR kind = 'Disk' AND NOT EXISTS (SELECT 1 FROM disk WHERE disk.id = c.resource_id AND disk.ended_at = 0)
 			OR kind = 'EIP' AND NOT EXISTS (SELECT 1 FROM eip WHERE eip.id = c.resource_id AND eip.ended_at = 0)
+			OR kind = 'NIC' AND NOT EXISTS (SELECT 1 FROM nic WHERE nic.id = c.resource_id AND nic.ended_at = 0)
+			OR kind = 'VIP' AND NOT EXISTS (SELECT 1 FROM vip WHERE vip.id = c.resource_id AND vip.ended_at = 0)
 		) ORDER BY resource_id`},
 	{"%s is paid until another time than it shows", `
-		SELECT resource_id FROM charge AS c JOIN (SELECT id, expire_at FROM vm UNION ALL SELECT id, expire_at FROM disk UNION ALL SELECT id, expire_at FROM eip) AS p
+		SELECT resource_id FROM charge AS c JOIN (SELECT id, expire_at FROM vm UNION ALL SELECT id, expire_at FROM disk UNION ALL SELECT id, expire_at FROM eip
+			UNION ALL SELECT id, expire_at FROM nic UNION ALL SELECT id, expire_at FROM vip) AS p
 			ON p.id = c.resource_id WHERE c.ends_at <> p.expire_at ORDER BY resource_id`},
 	{"disk %s changes and nothing works on it", `
 		SELECT id || ' (' || state || ')' FROM disk WHERE vm_id = '' AND state IN ('Creating', 'Upgrading', 'BeingCloned', 'Snapshoting', 'Rollbacking', 'Deleting', 'Releasing')

@@ -23,6 +23,8 @@ func TestDoctorFindsDrift(t *testing.T) {
 		}
 		for _, c := range []struct{ statement, want string }{
 			{"UPDATE quota SET used = used + 1 WHERE factor = 'VPC'", "VPC, counted"},
+			{"UPDATE quota SET used = used + 1 WHERE factor = 'IMAGE'", "IMAGE, counted"},
+			{"INSERT INTO charge SELECT 'nic-gone', 'NIC', 1, 'cn', '', '', 'Valid', 'Month', '[]', '', TRUE, 1, 2, 0, 0, 2, FALSE, 1, 1, 1", "nic-gone is charged for and is not there"},
 			{"UPDATE host SET memory_used = memory_used + 512", "capacity counts wrongly"},
 			{"UPDATE subnet SET used = used + 1", "pool subnet-"},
 			{"INSERT INTO resource_lock VALUES ('vm-1', '', 1)", "lock on vm-1 counts wrongly"},

@@ -716,6 +716,8 @@ var detailZH = map[string]string{
 	"the system disk of %s could not be made, the next start tries again":                        "无法创建 %s 的系统盘，下次启动时将重试",
 	"the system disk of %s has %d GB, image %s needs %d":                                         "%s 的系统盘为 %d GB，而镜像 %s 需要 %d GB",
 	"the tags of %s cannot change in its state":                                                  "%s 的当前状态不允许修改标签",
+	"the price is more than can be paid: order less":                                             "价格超出可支付范围，请减少订购量",
+	"files of %s are sorted by CreateTime":                                                       "%s 文件按 CreateTime 排序",
 	"the tenant uses %d %s in %s":                                                                "租户在集群 %[3]s 中已使用 %[1]d 个 %[2]s",
 	"the tenant uses %d %s":                                                                      "租户已使用 %d 个 %s",
 	"the upload takes no parts any more":                                                         "该上传不再接收分片",

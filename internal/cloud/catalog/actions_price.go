@@ -208,7 +208,7 @@ type updatePriceRequest struct {
 	SetType       string `validate:"required" doc:"compute or storage set type, segment id"`
 	ChargeType    string `validate:"required,oneof=Dynamic Month Year" doc:"Dynamic is hourly"`
 	PriceRuleInfo string `validate:"required,max=10000" doc:"JSON objects {LowerMultiple,UpperMultiple,Price} joined by |; UpperMultiple 0: no end; None: not for sale"`
-	ChargeRule    string `default:"Simple" validate:"oneof=Simple Tiered" doc:"Tiered: several intervals, the price is their sum"`
+	ChargeRule    string `validate:"omitempty,oneof=Simple Tiered" doc:"Tiered: several intervals, the price is their sum; default by the number of intervals"`
 }
 
 // notForSale as PriceRuleInfo takes something off the market for a charge type: 17003 from then on.

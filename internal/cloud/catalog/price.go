@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/cockroachdb/apd/v3"
 	"github.com/uptrace/bun"
@@ -23,6 +24,21 @@ const cent = Yuan / 100
 
 // Float is the amount in yuan, as the wire has it.
 func (m Money) Float() float64 { return float64(m) / float64(Yuan) }
+
+// most is beyond every balance, and far from what a Money cannot hold.
+const most = Money(math.MaxInt64 / 4)
+
+func tooMuch() error {
+	return retcode.InvalidParameter.Errorf("the price is more than can be paid: order less")
+}
+
+// Times is m so many times; 113 when no balance can have as much.
+func (m Money) Times(n int) (Money, error) {
+	if n > 0 && m > most/Money(n) {
+		return 0, tooMuch()
+	}
+	return m * Money(n), nil
+}
 
 // Part is m times part / whole, rounded half up to 0.01 yuan. whole is positive.
 func (m Money) Part(part, whole int64) Money {
@@ -168,7 +184,8 @@ func BandwidthItem(segmentID string, mbps int) Item { return Item{PriceEIP, segm
 // Quote is what a tenant pays for quantity periods (hours, months or years) of the items: the sum over the items of
 // amount times price times discount, each rounded half up to 1/10,000 yuan for one period, times quantity. An order
 // that quotes in its transaction pays exactly what the same quote said. PriceNotFound (17003) where
-// something is not for sale by that charge type. While billing is switched off everything costs nothing.
+// something is not for sale by that charge type, 113 for more than any balance can have. While billing is switched off
+// everything costs nothing.
 func (s *Service) Quote(ctx context.Context, db bun.IDB, company int64, region, chargeType string, quantity int, items []Item) (Money, error) {
 	if len(items) == 0 || !s.Config.BillingEnabled(ctx) {
 		return 0, nil
@@ -201,45 +218,12 @@ func (s *Service) Quote(ctx context.Context, db bun.IDB, company int64, region, 
 			percent = 100
 		}
 		rating.Mul(sum, sum, apd.New(percent, -2))
-		total += rounded(sum)
+		if total += rounded(sum); total < 0 || total > most {
+			return 0, tooMuch()
+		}
 	}
-	return total * Money(quantity), nil
+	return total.Times(quantity)
 }
-
-// Change of a resource within a term that is paid for.
-type Change struct {
-	Company    int64
-	Region     string
-	ChargeType string
-	From, To   int64 // of the term, unix microseconds
-	Now        int64
-	Old, New   []Item
-}
-
-// QuoteChange is what an enlargement costs now: the difference of the prices of one period, for the rest of the
-// term, rounded half up to 0.01 yuan. 0 for Dynamic, which pays the new price from its next hour, and when the new
-// one is not dearer. PriceNotFound (17003).
-func (s *Service) QuoteChange(ctx context.Context, db bun.IDB, c Change) (Money, error) {
-	older, err := s.Quote(ctx, db, c.Company, c.Region, c.ChargeType, 1, c.Old)
-	if err != nil {
-		return 0, err
-	}
-	newer, err := s.Quote(ctx, db, c.Company, c.Region, c.ChargeType, 1, c.New)
-	if err != nil {
-		return 0, err
-	}
-	period := periodMicros[c.ChargeType]
-	if newer <= older || c.ChargeType == Dynamic || c.To <= c.Now || c.To <= c.From || period == 0 {
-		return 0, nil
-	}
-	// A term of several periods has several times the price of one.
-	left := c.To - max(c.Now, c.From)
-	periods := max(1, (c.To-c.From+period/2)/period)
-	return ((newer - older) * Money(periods)).Part(left/1e6, (c.To-c.From)/1e6), nil
-}
-
-// periodMicros is about how long a period is, to tell how many a term has.
-var periodMicros = map[string]int64{Month: 30 * 86400 * 1e6, Year: 365 * 86400 * 1e6}
 
 type priceKey struct {
 	Factor     PriceFactor

@@ -75,30 +75,6 @@ func TestQuoteIsExact(t *testing.T) {
 	})
 }
 
-func TestPriceOfAChange(t *testing.T) {
-	db := dbtest.SQLite(t)
-	s := service(t, db, 1)
-	const day = 86400 * 1_000_000
-	disk := func(gb int) []catalog.Item { return []catalog.Item{catalog.DiskItem("S", gb)} }
-	for name, c := range map[string]struct {
-		change catalog.Change
-		want   catalog.Money
-	}{
-		"half a month":         {catalog.Change{ChargeType: catalog.Month, From: 0, To: 30 * day, Now: 15 * day, Old: disk(40), New: disk(60)}, 5 * catalog.Yuan},
-		"rounded half up":      {catalog.Change{ChargeType: catalog.Month, From: 0, To: 30 * day, Now: 29 * day, Old: disk(40), New: disk(50)}, 1700},
-		"of a term of 3":       {catalog.Change{ChargeType: catalog.Month, From: 0, To: 91 * day, Now: 0, Old: disk(40), New: disk(60)}, 30 * catalog.Yuan},
-		"of a year":            {catalog.Change{ChargeType: catalog.Year, From: 0, To: 365 * day, Now: 292 * day, Old: disk(10), New: disk(20)}, 12 * catalog.Yuan},
-		"by the hour":          {catalog.Change{ChargeType: catalog.Dynamic, From: 0, To: day / 24, Now: 0, Old: disk(40), New: disk(60)}, 0},
-		"to something smaller": {catalog.Change{ChargeType: catalog.Month, From: 0, To: 30 * day, Now: day, Old: disk(60), New: disk(40)}, 0},
-		"when it is over":      {catalog.Change{ChargeType: catalog.Month, From: 0, To: 30 * day, Now: 31 * day, Old: disk(40), New: disk(60)}, 0},
-	} {
-		c.change.Company, c.change.Region = 1, "cn"
-		if got, err := s.QuoteChange(t.Context(), db.Reader(), c.change); err != nil || got != c.want {
-			t.Errorf("%s: %d %v, want %d", name, got, err, c.want)
-		}
-	}
-}
-
 func TestPriceBook(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		c := controllertest.Start(t, controllertest.Options{DB: db})
@@ -150,6 +126,11 @@ func TestPriceBook(t *testing.T) {
 			c.Admin.Refuse(t, retcode.PriceNotFound, "UpdatePrice", q)
 		}
 
+		// Clients of the published contract name no rule.
+		c.Admin.Must(t, "UpdatePrice", set("", `{"LowerMultiple":0,"UpperMultiple":5,"Price":1}|{"LowerMultiple":5,"Price":2}`))
+		if i := of(c.Demo, "Month", nil); i.String("ChargeRule") != "GRADIENT" {
+			t.Errorf("two intervals: %v", i)
+		}
 		c.Admin.Must(t, "UpdatePrice", set("Tiered", `{"LowerMultiple":0,"UpperMultiple":5,"Price":1}|{"LowerMultiple":5,"UpperMultiple":20,"Price":10.5}`))
 		quote := func(mbps int) (catalog.Money, error) {
 			return c.Catalog.Quote(t.Context(), c.DB.Reader(), c.Demo.Company, "cn", "Month", 1, []catalog.Item{catalog.BandwidthItem(segment, mbps)})

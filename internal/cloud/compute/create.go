@@ -40,8 +40,8 @@ type planDisk struct {
 	secret string // passphrase; empty: in the clear
 }
 
-// encryptedGB is what an encrypted system disk has more than was asked for.
-const encryptedGB = 1
+// EncryptedGB is what an encrypted system disk has more than was asked for.
+const EncryptedGB = 1
 
 // checkCreate checks what the request says by itself.
 func checkCreate(q *createVMRequest) error {
@@ -279,7 +279,7 @@ func (s *Service) planSystem(ctx context.Context, c *action.Call, q *createVMReq
 		}
 	}
 	if secret != "" {
-		gb += encryptedGB
+		gb += EncryptedGB
 	}
 	p.disks = []planDisk{{block.Boot, p.storage, gb, secret}}
 	return nil

@@ -162,10 +162,21 @@ func (s *Service) overView(ctx context.Context, c *action.Call, q *overViewReque
 		info.sums = sum(r, f)
 		infos = append(infos, info)
 	}
+	q.sort(infos)
 	if q.Dimension == "project" {
 		return infos, s.nameProjects(ctx, infos)
 	}
 	return infos, nil
+}
+
+// sort puts periods, which come the earliest first, in the order that is asked for; by their total the largest first.
+func (q *overViewRequest) sort(infos []overViewInfo) {
+	if q.SortBy == "Total" {
+		slices.SortStableFunc(infos, func(a, b overViewInfo) int { return cmp.Compare(a.Total, b.Total) })
+	}
+	if q.SortBy == "Total" && !q.ascending() || q.SortBy != "Total" && q.Sort != "" && !q.ascending() {
+		slices.Reverse(infos)
+	}
 }
 
 func (s *Service) nameProjects(ctx context.Context, infos []overViewInfo) error {

@@ -175,6 +175,3 @@ func (s *Service) withdrawable(ctx context.Context, _ *action.Call, q *withdrawa
 	p, err := read(ctx, s.DB.Reader(), q.CompanyID)
 	return &withdrawableResponse{Amount: p.spendable().Float(), AmountFree: p.Free.Float(), AmountReal: p.Real.Float()}, err
 }
-
-// trimFrom names a source of money as newer clients do.
-func trimFrom(source string) string { return strings.TrimPrefix(source, "INPOUR_FROM_") }

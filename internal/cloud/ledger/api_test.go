@@ -136,6 +136,8 @@ func TestRecharge(t *testing.T) {
 			t.Error("no transaction number")
 		}
 		w.Admin.Refuse(t, retcode.DuplicateSerialNo, "Recharge", paid)
+		w.Admin.Refuse(t, retcode.DuplicateSerialNo, "Recharge", with(P{"SerialNo": " A1 "}))
+		w.Admin.Refuse(t, retcode.MissingParameter, "Recharge", with(P{"SerialNo": " "}))
 		w.Admin.Refuse(t, retcode.DuplicateSerialNo, "Recharge", with(P{"Amount": 200, "RechargeType": 2}))
 		w.Admin.Must(t, "Recharge", with(P{"SerialNo": "", "RechargeType": 2, "Amount": 500, "FromType": "OFFLINE"}))
 		if total, real := w.balance(t); total != 600 || real != 100 {
@@ -160,6 +162,9 @@ func TestRecharge(t *testing.T) {
 		moves := w.poor.Must(t, "DescribeTransaction", all)
 		if moves.Int("TotalCount") != 4 || moves.Infos()[0].String("FreeBalanceSurplus") != "0" || moves.Infos()[1].String("BalanceSurplus") != "39.5" {
 			t.Errorf("movements: %v", moves.Body)
+		}
+		if m := moves.Infos()[0]; m.String("AccountName") != w.Admin.Email || m.String("Email") != w.poor.Email {
+			t.Errorf("who moved whose money: %v", m)
 		}
 		if n := w.poor.Must(t, "DescribeTransaction", P{"BeginTime": 0, "EndTime": all["EndTime"], "TransactionType": "WITHDRAW"}).Int("TotalCount"); n != 1 {
 			t.Errorf("%d withdrawals of paid money", n)
@@ -245,6 +250,34 @@ func TestLifeOfAMachine(t *testing.T) {
 		w.state(t, vm, "Stopped")
 		w.doctor(t)
 	})
+}
+
+// TestFree: what costs nothing, since billing is switched off or the tenant pays no percent of it, has its orders and
+// transactions all the same.
+func TestFree(t *testing.T) {
+	w := start(t, dbtest.SQLite(t))
+	w.Admin.Must(t, "UpdateRegion", P{"Name": "Shanghai", "City": "Shanghai"})
+	all := P{"BeginTime": 0, "EndTime": w.Clock.Now().Add(time.Hour).Unix()}
+	eip := P{"OperatorName": "Bgp", "Bandwidth": 1, "ChargeType": "Month", "Name": "e"}
+	w.Admin.Must(t, "UpdateConfig", P{"ConfigKey": "BillingEnabled", "ConfigValue": "false"})
+	first := w.poor.Must(t, "AllocateEIP", eip).String("EIPID")
+	number := w.poor.Must(t, "RenewResource", P{"ResourceID": first}).String("TransactonNo")
+	w.Admin.Must(t, "UpdateConfig", P{"ConfigKey": "BillingEnabled", "ConfigValue": "true"})
+	w.poor.Refuse(t, retcode.InsufficientBalance, "AllocateEIP", eip)
+	w.Admin.Must(t, "UpdateDiscount", P{"CompanyID": w.poor.Company, "ProductID": "EIP", "SetType": "Bgp", "ChargeType": "Month", "Discount": 0})
+	w.poor.Must(t, "AllocateEIP", eip)
+	w.poor.Must(t, "ReleaseEIP", P{"EIPID": first})
+	orders, moves := w.poor.Must(t, "DescribeOrder", all).Infos(), w.poor.Must(t, "DescribeTransaction", all).Infos()
+	if len(orders) != 4 || len(moves) != 4 { // two bought, one renewed, one deleted
+		t.Fatalf("%d orders, %d transactions", len(orders), len(moves))
+	}
+	if orders[0].String("OrderType") != "REFUND" || orders[0].String("RegionAlias") != "Shanghai" || orders[0].String("AmountTotal") != "0" {
+		t.Errorf("the deletion: %v", orders[0])
+	}
+	if m := moves[2]; m.String("TransactionNO") != number || m.String("ExpenseAmount") != "0" || m.String("AccountName") != w.poor.Email || m.String("RegionAlias") != "Shanghai" {
+		t.Errorf("the renewal %s: %v", number, m)
+	}
+	w.doctor(t)
 }
 
 // TestExpired: what a machine and an address undergo when nobody pays for them.

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,13 @@ func TestBills(t *testing.T) {
 				t.Errorf("by %s: %v", dimension, d)
 			}
 		}
-		over["Dimension"] = "project"
+		for order, first := range map[[2]string]float64{{"", "Ascending"}: 0, {"", "Descending"}: 30.084, {"Total", ""}: 30.084, {"Total", "Ascending"}: 0} {
+			over["SortBy"], over["Sort"] = order[0], order[1]
+			if m := w.poor.Must(t, "DescribeBillOverView", over).Infos(); !near(number(t, m[0].String("Total")), first) {
+				t.Errorf("sorted by %q %q: %v", order[0], order[1], m)
+			}
+		}
+		over["Dimension"], over["SortBy"], over["Sort"] = "project", "", ""
 		w.poor.Must(t, "DescribeBillOverView", over)
 
 		resources := w.poor.Must(t, "DescribeBillResource", span)
@@ -108,6 +115,27 @@ func TestBills(t *testing.T) {
 			if !strings.HasSuffix(answer.String("FileName"), ".xlsx") {
 				t.Error(answer.Body)
 			}
+		}
+		column := func(p P, name string) (values []string) {
+			t.Helper()
+			text := fetch(t, w.poor.Must(t, "ExportBill", with(p)).String("URL"))
+			rows, err := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))).ReadAll()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, row := range rows[1:] {
+				values = append(values, row[slices.Index(rows[0], name)])
+			}
+			return values
+		}
+		down := column(P{"BillType": "Detail", "Format": "csv"}, "OrderNo")
+		up := column(P{"BillType": "Detail", "Format": "csv", "Sort": "Ascending"}, "OrderNo")
+		if slices.Reverse(up); len(up) != 3 || !slices.Equal(up, down) {
+			t.Errorf("the oldest first: %v, the newest first: %v", up, down)
+		}
+		w.poor.Refuse(t, retcode.InvalidParameter, "ExportBill", with(P{"BillType": "Detail", "SortBy": "Total"}))
+		if got := column(P{"BillType": "Transaction", "Format": "csv", "Regions": []string{"cn"}}, "TransactionType"); len(got) != 3 {
+			t.Errorf("transactions of a region: %v", got)
 		}
 		w.Admin.Must(t, "UpdateConfig", P{"ConfigKey": "Currency", "ConfigValue": "USD"})
 		text := fetch(t, w.poor.Must(t, "ExportBill", with(P{"BillType": "Resource", "Format": "csv"})).String("URL"))

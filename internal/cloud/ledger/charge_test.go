@@ -159,7 +159,9 @@ func TestClockPutBack(t *testing.T) {
 	f.buy(t, vm("vm-2", Hourly, 1, 1))
 	f.Clock.Advance(-50 * 24 * time.Hour)
 	f.run(t)
-	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Change(ctx, tx, Resize{ID: "vm-1", Items: cpus(2)}) })
+	f.must(t, func(ctx context.Context, tx bun.Tx) error {
+		return f.Change(ctx, tx, Resize{ID: "vm-1", Items: cpus(2)})
+	})
 	f.must(t, func(ctx context.Context, tx bun.Tx) error { return f.Capture(ctx, tx, "vm-1") })
 	if spent := f.spent(t, 1000); spent != 2*monthPrice+hourPrice {
 		t.Errorf("a month of two cores and an hour cost %d", spent)

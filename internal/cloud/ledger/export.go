@@ -61,6 +61,9 @@ func (s *Service) exportBill(ctx context.Context, c *action.Call, q *exportBillR
 	if err := p.check(); err != nil && (q.BillType == "Resource" || q.BillType == "Detail" || q.EndTime < q.BeginTime) {
 		return nil, err
 	}
+	if q.SortBy == "Total" && q.BillType != "Resource" && q.BillType != "OverView" {
+		return nil, retcode.InvalidParameter.Errorf("files of %s are sorted by CreateTime", q.BillType)
+	}
 	if q.EndTime > 1<<40 {
 		return nil, retcode.InvalidParameter.Errorf("EndTime must not be before BeginTime")
 	}
@@ -108,18 +111,26 @@ func (s *Service) billRows(ctx context.Context, c *action.Call, q *exportBillReq
 			return w.within(sel)
 		}
 	}
+	trades := func() (*bun.SelectQuery, error) {
+		sel, err := own(action.Scope{Company: scope.Company, Projects: scope.Projects})()
+		if err != nil {
+			return nil, err
+		}
+		return anyOf(anyOf(sel, "region", q.Regions), "project", q.ProjectIDs), nil
+	}
+	up := q.ascending()
 	company := action.Scope{Company: scope.Company}
 	switch q.BillType {
 	case "Detail":
-		return fields[billDetailInfo](), pages(ctx, orders, func(o *order) (int64, string) { return o.CreatedAt, o.ID }, s.billDetails)
+		return fields[billDetailInfo](), pages(ctx, orders, up, func(o *order) (int64, string) { return o.CreatedAt, o.ID }, s.billDetails)
 	case "Order":
-		return fields[orderInfo](), pages(ctx, orders, func(o *order) (int64, string) { return o.CreatedAt, o.ID }, s.orderInfos)
+		return fields[orderInfo](), pages(ctx, orders, up, func(o *order) (int64, string) { return o.CreatedAt, o.ID }, s.orderInfos)
 	case "Transaction":
-		return fields[transactionInfo](), pages(ctx, own(action.Scope{Company: scope.Company, Projects: scope.Projects}), func(t *trade) (int64, string) { return t.CreatedAt, t.ID }, s.transactionInfos)
+		return fields[transactionInfo](), pages(ctx, trades, up, func(t *trade) (int64, string) { return t.CreatedAt, t.ID }, s.transactionInfos)
 	case "Recharge":
-		return fields[rechargeInfo](), pages(ctx, own(company), func(r *recharge) (int64, string) { return r.CreatedAt, r.ID }, s.rechargeInfos)
+		return fields[rechargeInfo](), pages(ctx, own(company), up, func(r *recharge) (int64, string) { return r.CreatedAt, r.ID }, s.rechargeInfos)
 	case "Withdraw":
-		return fields[withdrawInfo](), pages(ctx, own(company), func(r *withdrawal) (int64, string) { return r.CreatedAt, r.ID }, s.withdrawInfos)
+		return fields[withdrawInfo](), pages(ctx, own(company), up, func(r *withdrawal) (int64, string) { return r.CreatedAt, r.ID }, s.withdrawInfos)
 	case "Resource":
 		return fields[billResourceInfo](), func(each func([]any) error) error {
 			r := &billResourceRequest{span: span{q.BeginTime, q.EndTime}, billFilter: q.billFilter}
@@ -156,18 +167,23 @@ func (s *Service) billRows(ctx context.Context, c *action.Call, q *exportBillReq
 	}
 }
 
-// pages reads rows in batches, the newest first; later ones than the first read do not appear.
-func pages[Row, Info any](ctx context.Context, query func() (*bun.SelectQuery, error), key func(*Row) (int64, string),
+// pages reads rows in batches, the newest or with up the oldest first; of the newest first, later ones than the first read
+// do not appear.
+func pages[Row, Info any](ctx context.Context, query func() (*bun.SelectQuery, error), up bool, key func(*Row) (int64, string),
 	infos func(context.Context, []Row) ([]Info, error)) spreadsheet.Rows {
 	return func(each func([]any) error) error {
-		last, id := int64(1)<<62, ""
+		last, id, beyond, direction := int64(1)<<62, "", "<", "DESC"
+		if up {
+			last, beyond, direction = -1, ">", "ASC"
+		}
 		for {
 			var rows []Row
 			sel, err := query()
 			if err != nil {
 				return err
 			}
-			if err := sel.Model(&rows).Where("(created_at < ? OR created_at = ? AND id < ?)", last, last, id).OrderExpr("created_at DESC, id DESC").
+			if err := sel.Model(&rows).Where("(created_at "+beyond+" ? OR created_at = ? AND id "+beyond+" ?)", last, last, id).
+				OrderExpr("created_at " + direction + ", id " + direction).
 				Limit(exportBatch).Scan(ctx); err != nil {
 				return err
 			}

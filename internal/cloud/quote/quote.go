@@ -84,7 +84,8 @@ func (s *Service) price(ctx context.Context, c *action.Call, chargeType string, 
 	if err != nil {
 		return nil, err
 	}
-	return &response{[]priceInfo{{chargeType, (m * catalog.Money(count)).Float()}}}, nil
+	m, err = m.Times(count)
+	return &response{[]priceInfo{{chargeType, m.Float()}}}, err
 }
 
 type vmRequest struct {
@@ -101,7 +102,8 @@ type vmRequest struct {
 	GPUType         string   `default:"GPU" validate:"oneof=GPU VGPU" doc:"kind of card"`
 	MdevName        string   `doc:"vGPU profile"`
 	DataDiskSetType string   `doc:"storage set type of the data disk"`
-	DataDiskSpace   int      `doc:"GB"`
+	DataDiskSpace   int      `validate:"min=0" doc:"GB"`
+	BootDiskSecret  string   `doc:"as in the order: an encrypted system disk has 1 GB more"`
 	OSType          string   `doc:"older clients only"`
 	DataDisks       []diskOf `doc:"further data disks"`
 	Bandwidth       int      `default:"1" doc:"Mbps of a public address, with OperatorName"`
@@ -135,7 +137,11 @@ func (s *Service) vm(ctx context.Context, c *action.Call, q *vmRequest) (*respon
 	if err := s.Catalog.CheckBootDiskSpec(ctx, c.Region, q.BootDiskSetType, q.BootDiskSpace); err != nil {
 		return nil, err
 	}
-	items = append(items, catalog.DiskItem(q.BootDiskSetType, q.BootDiskSpace))
+	boot := q.BootDiskSpace
+	if q.BootDiskSecret != "" {
+		boot += compute.EncryptedGB
+	}
+	items = append(items, catalog.DiskItem(q.BootDiskSetType, boot))
 	disks := q.DataDisks
 	if q.DataDiskSpace > 0 {
 		set := q.DataDiskSetType
@@ -143,6 +149,9 @@ func (s *Service) vm(ctx context.Context, c *action.Call, q *vmRequest) (*respon
 			set = q.BootDiskSetType
 		}
 		disks = append([]diskOf{{set, q.DataDiskSpace}}, disks...)
+	}
+	if most := block.Most(""); 1+len(disks) > most {
+		return nil, retcode.BindLimitReached.Errorf("a machine takes %d disks", most)
 	}
 	for _, d := range disks {
 		item, err := s.diskItem(ctx, c, d)

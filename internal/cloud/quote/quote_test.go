@@ -1,6 +1,8 @@
 package quote_test
 
 import (
+	"encoding/base64"
+	"fmt"
 	"maps"
 	"math"
 	"strconv"
@@ -65,7 +67,8 @@ func TestQuotesEqualOrders(t *testing.T) {
 			}
 			own := P{"VPCID": tenant.Must(t, "DescribeVPC", nil).Infos()[0].String("VPCID"), "SubnetID": tenant.Must(t, "DescribeSubnet", nil).Infos()[0].String("SubnetID"),
 				"WANSGID": tenant.Must(t, "DescribeSecurityGroup", nil).Infos()[0].String("SGID")}
-			machine := with(with(with(vm, order), with(place, own)), P{"DataDisks.0.SetType": "StorageSetA", "DataDisks.0.DiskSpace": 33, "DataDiskSpace": 20, "OperatorName": "Bgp", "Bandwidth": 7})
+			machine := with(with(with(vm, order), with(place, own)), P{"DataDisks.0.SetType": "StorageSetA", "DataDisks.0.DiskSpace": 33, "DataDiskSpace": 20, "OperatorName": "Bgp", "Bandwidth": 7,
+				"BootDiskSecret": base64.StdEncoding.EncodeToString([]byte("a passphrase"))})
 			quoted += price(t, tenant.Must(t, "GetVMInstancePrice", machine))
 			id := tenant.Must(t, "CreateVMInstance", machine).String("VMID")
 			controllertest.Eventually(t, time.Minute, "the machine runs", func() bool {
@@ -113,6 +116,16 @@ func TestQuotes(t *testing.T) {
 		}
 		client.Refuse(t, code, "GetVMInstancePrice", with(vm, p))
 	}
+	c.Demo.Refuse(t, retcode.InvalidParameter, "GetVMInstancePrice", with(vm, P{"DataDiskSpace": -1}))
+	many := with(vm, nil)
+	for n := range 24 {
+		many[fmt.Sprintf("DataDisks.%d.SetType", n)], many[fmt.Sprintf("DataDisks.%d.DiskSpace", n)] = "StorageSetA", 32000
+	}
+	c.Demo.Refuse(t, retcode.BindLimitReached, "GetVMInstancePrice", with(many, P{"DataDiskSpace": 10}))
+	// What no balance can pay has no price, least of all one below 0.
+	c.Admin.Must(t, "UpdatePrice", P{"ProductID": "DISK", "SetType": "StorageSetA", "ChargeType": "Month", "PriceRuleInfo": `{"Price":1000000}`})
+	c.Demo.Refuse(t, retcode.InvalidParameter, "GetVMInstancePrice", with(many, P{"Quantity": 11, "Count": 1000}))
+	c.Demo.Refuse(t, retcode.InsufficientBalance, "CreateDisk", P{"Name": "d", "SetType": "StorageSetA", "DiskSpace": 10000, "ChargeType": "Month", "Quantity": 11})
 	c.Demo.Refuse(t, retcode.DiskSpecOutOfRange, "GetDiskPrice", with(disk, P{"DiskSpace": 9}))
 	c.Demo.Refuse(t, retcode.SetTypeNotFound, "GetDiskPrice", with(disk, P{"SetType": "Nowhere"}))
 	c.Demo.Refuse(t, retcode.BandwidthOutOfRange, "GetEIPPrice", with(eip, P{"Bandwidth": 0}))
