@@ -475,7 +475,6 @@ var detailZH = map[string]string{
 	"a session is only valid from the console":                                   "会话只能在控制台中使用",
 	"a shared disk is attached to at most %d machines":                           "一块共享磁盘最多挂载到 %d 台虚拟机",
 	"a signed call has no session to end":                                        "签名调用没有可以结束的会话",
-	"a simple price has one interval, give ChargeRule Tiered for %d":             "单一价格只有一个区间，%d 个区间请用 ChargeRule Tiered",
 	"a simulated cloud takes no host in":                                         "模拟云不接纳主机",
 	"a subnet has at most %d routes":                                             "一个子网至多有 %d 条路由",
 	"a subnet of %s has a route to %s":                                           "%s 的某个子网已有到 %s 的路由",

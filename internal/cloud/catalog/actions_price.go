@@ -208,7 +208,7 @@ type updatePriceRequest struct {
 	SetType       string `validate:"required" doc:"compute or storage set type, segment id"`
 	ChargeType    string `validate:"required,oneof=Dynamic Month Year" doc:"Dynamic is hourly"`
 	PriceRuleInfo string `validate:"required,max=10000" doc:"JSON objects {LowerMultiple,UpperMultiple,Price} joined by |; UpperMultiple 0: no end; None: not for sale"`
-	ChargeRule    string `validate:"omitempty,oneof=Simple Tiered" doc:"Tiered: several intervals, the price is their sum; default by the number of intervals"`
+	ChargeRule    string `default:"Simple" validate:"oneof=Simple Tiered" doc:"accepted; the intervals decide: of several the price is their sum"`
 }
 
 // notForSale as PriceRuleInfo takes something off the market for a charge type: 17003 from then on.
@@ -222,9 +222,6 @@ func (s *Service) updatePrice(ctx context.Context, c *action.Call, q *updatePric
 	tiers, err := parseTiers(q.PriceRuleInfo)
 	if err != nil {
 		return nil, err
-	}
-	if q.ChargeRule == "Simple" && len(tiers) > 1 {
-		return nil, retcode.InvalidParameter.Errorf("a simple price has one interval, give ChargeRule Tiered for %d", len(tiers))
 	}
 	text, err := json.Marshal(tiers)
 	if err != nil {

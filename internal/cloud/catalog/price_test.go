@@ -117,7 +117,7 @@ func TestPriceBook(t *testing.T) {
 		for _, wrong := range []string{`x`, `{"Price":"NaN"}`, `[]`, `{"Price":1e999999}`} {
 			c.Admin.Refuse(t, retcode.InvalidParameterFormat, "UpdatePrice", set("Simple", wrong))
 		}
-		c.Admin.Refuse(t, retcode.InvalidParameter, "UpdatePrice", set("Simple", `{"UpperMultiple":5,"Price":1}|{"LowerMultiple":5,"Price":2}`))
+		c.Admin.Refuse(t, retcode.InvalidParameter, "UpdatePrice", set("Graduated", `{"Price":1}`))
 		for _, p := range []P{{"ProductID": "SOUL"}, {"SetType": "ComputeSetA"}} {
 			q := set("Simple", `{"Price":1}`)
 			for k, v := range p {

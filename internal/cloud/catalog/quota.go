@@ -143,8 +143,8 @@ func (s *Service) openQuotas(ctx context.Context, tx bun.Tx) error {
 }
 
 // Reserve takes from the tenant's quotas in the caller's transaction, all or nothing; QuotaExceeded
-// (17005) names the factor, the set where it is that, what is allowed and what is used; RegionNotActivated (400) is for
-// what the region's licence does not include. After an error the transaction must be rolled back. The rows that take what
+// (17005) names the factor, the set whose part of it is used up, what is allowed and what is used; RegionNotActivated
+// (400) is for what the region's licence does not include. After an error the transaction must be rolled back. The rows that take what
 // is reserved are written after it, in the same transaction. While the configuration does not enforce quotas they are
 // counted only.
 func (s *Service) Reserve(ctx context.Context, tx bun.Tx, company int64, region string, a Amounts) error {
