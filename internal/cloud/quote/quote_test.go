@@ -125,7 +125,7 @@ func TestQuotes(t *testing.T) {
 	// What no balance can pay has no price, least of all one below 0.
 	c.Admin.Must(t, "UpdatePrice", P{"ProductID": "DISK", "SetType": "StorageSetA", "ChargeType": "Month", "PriceRuleInfo": `{"Price":1000000}`})
 	c.Demo.Refuse(t, retcode.InvalidParameter, "GetVMInstancePrice", with(many, P{"Quantity": 11, "Count": 1000}))
-	c.Demo.Refuse(t, retcode.InsufficientBalance, "CreateDisk", P{"Name": "d", "SetType": "StorageSetA", "DiskSpace": 10000, "ChargeType": "Month", "Quantity": 11})
+	c.Demo.Refuse(t, retcode.InsufficientBalance, "CreateDisk", P{"Name": "d", "SetType": "StorageSetA", "DiskSpace": 5000, "ChargeType": "Month", "Quantity": 11})
 	c.Demo.Refuse(t, retcode.DiskSpecOutOfRange, "GetDiskPrice", with(disk, P{"DiskSpace": 9}))
 	c.Demo.Refuse(t, retcode.SetTypeNotFound, "GetDiskPrice", with(disk, P{"SetType": "Nowhere"}))
 	c.Demo.Refuse(t, retcode.BandwidthOutOfRange, "GetEIPPrice", with(eip, P{"Bandwidth": 0}))
