@@ -174,7 +174,7 @@ func TestFromLoginToAnEmptyBin(t *testing.T) {
 	m.must("eip", "release", eipID, "--destroy")
 
 	m.must("sg", "create", "shop", "--rule", "TCP|8080|0.0.0.0/0|ACCEPT|HIGH|1")
-	if out := m.must("sg", "add-rule", "shop", "TCP|9090|0.0.0.0/0|ACCEPT|LOW|1"); !strings.Contains(out, "9090") || !strings.Contains(out, "8080") {
+	if out := m.must("sg", "add-rule", "shop", "TCP|9090|0.0.0.0/0|ACCEPT|LOW|1", "--remark", "the till"); !strings.Contains(out, "9090") || !strings.Contains(out, "8080") || !strings.Contains(out, "the till") {
 		t.Errorf("the rules are\n%s", out)
 	}
 	if out := m.must("sg", "show", "shop"); !strings.Contains(out, "8080") {

@@ -44,7 +44,7 @@ var ruleColumns = []column{plain("ID", "RuleID"), {"Direction", func(o object) s
 		return "in"
 	}
 	return "out"
-}}, plain("Protocol", "ProtocolType"), plain("Port", "DstPort"), plain("Network", "SrcIP"), plain("Action", "RuleAction"), plain("Priority", "Priority")}
+}}, plain("Protocol", "ProtocolType"), plain("Port", "DstPort"), plain("Network", "SrcIP"), plain("Action", "RuleAction"), plain("Priority", "Priority"), plain("Remark", "Remark")}
 
 func imageCommand() *cobra.Command {
 	return group("image", "Images", images.listCommand(), images.showCommand(), imageMakeCommand(), imageUploadCommand(), imageLoadCommand(),
@@ -78,13 +78,14 @@ func sgCommand() *cobra.Command {
 	})
 	create.Flags().StringArrayVar(&rules, "rule", nil, form)
 	create.MarkFlagRequired("rule")
+	var remark string
 	add := groups.on(command("add-rule SG RULE...", "Add rules: "+form, cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
 		o, err := groups.find(ctx, s, args[0])
 		if err != nil {
 			return err
 		}
 		id := o.text("SGID")
-		if _, err := s.Call(ctx, "CreateSecurityGroupRule", Params{"SGID": id, "Rules": args[1:]}, nil); err != nil {
+		if _, err := s.Call(ctx, "CreateSecurityGroupRule", Params{"SGID": id, "Rules": args[1:], "Remark": remark}, nil); err != nil {
 			return err
 		}
 		if o, err = groups.settle(ctx, s, id, []string{"Creating", "Updating"}, "Available"); err != nil {
@@ -95,6 +96,7 @@ func sgCommand() *cobra.Command {
 		}
 		return s.show(o.list("Rule"), ruleColumns)
 	}))
+	add.Flags().StringVar(&remark, "remark", "", "what the rules are for")
 	return group("sg", "Security groups", groups.listCommand(), show, create, add, sgSetRuleCommand(form), sgDropRuleCommand(), sgResourcesCommand(),
 		sgSideCommand("bind SG RESOURCE...", "Give it to a side of machines or NICs", "BindSecurityGroup"),
 		sgSideCommand("unbind SG RESOURCE...", "Take it from a side of machines or NICs", "UnBindSecurityGroup"), sgDeleteCommand())

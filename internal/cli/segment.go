@@ -38,6 +38,7 @@ func addSegmentFlags(cmd *cobra.Command, ranges *[]string) {
 	f.String("routing", "", "what leaves by it: Default, Specified or None")
 	f.Int("bandwidth", 0, "Mbps of all its public addresses together; 0: no limit")
 	f.String("dhcp-server", "", "address that DHCP answers from, which turns it on; by itself the gateway's")
+	f.Bool("dhcp", false, "offer interfaces on it their addresses")
 	f.StringArrayVar(ranges, "range", nil, "first-last of what is handed out; by itself the whole network")
 }
 
@@ -61,7 +62,6 @@ func segmentCreateCommand() *cobra.Command {
 		return s.detail(o, segments.columns)
 	})
 	addSegmentFlags(cmd, &ranges)
-	cmd.Flags().Bool("dhcp", false, "offer interfaces on it their addresses")
 	cmd.MarkFlagRequired("device")
 	return cmd
 }
@@ -77,6 +77,7 @@ func segmentUpdateCommand() *cobra.Command {
 		id := o.text("SegmentID")
 		p := Params{"SegmentID": id, "UpdateMode": "All", "IPRanges": ranges}
 		given(cmd, p, segmentFlags)
+		given(cmd, p, map[string]string{"dhcp": "EnableDHCP"})
 		if _, err := s.Call(ctx, "UpdateSegment", p, nil); err != nil {
 			return err
 		}

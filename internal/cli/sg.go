@@ -23,16 +23,21 @@ func settleGroup(ctx context.Context, s *session, id string) error {
 }
 
 func sgSetRuleCommand(form string) *cobra.Command {
-	return groups.on(command("set-rule SG RULE-ID RULE", "Replace a rule: "+form, cobra.ExactArgs(3), func(ctx context.Context, s *session, args []string) error {
+	var cmd *cobra.Command
+	cmd = groups.on(command("set-rule SG RULE-ID RULE", "Replace a rule: "+form, cobra.ExactArgs(3), func(ctx context.Context, s *session, args []string) error {
 		o, err := groups.find(ctx, s, args[0])
 		if err != nil {
 			return err
 		}
-		if _, err := s.Call(ctx, "UpdateSecurityGroupRule", Params{"SGID": o.text("SGID"), "Rules": []string{args[2] + "|" + args[1]}}, nil); err != nil {
+		p := Params{"SGID": o.text("SGID"), "Rules": []string{args[2] + "|" + args[1]}}
+		given(cmd, p, map[string]string{"remark": "Remark"})
+		if _, err := s.Call(ctx, "UpdateSecurityGroupRule", p, nil); err != nil {
 			return err
 		}
 		return settleGroup(ctx, s, o.text("SGID"))
 	}))
+	cmd.Flags().String("remark", "", "what the rule is for; by itself what it was")
+	return cmd
 }
 
 func sgDropRuleCommand() *cobra.Command {

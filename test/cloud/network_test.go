@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -52,16 +53,62 @@ func egress(t *testing.T, m *machine) {
 	}
 }
 
-// bandwidth: a transfer under way feels what an EIP is given, in both directions.
+// bandwidth: a transfer under way feels what an EIP is given, in both directions. That a limit is never passed holds on
+// any machine. How fast it is below one is also the machine's affair, which other work may fill: then a transfer is slow
+// with a limit and without, or does not end in its time, and is made once more.
 func bandwidth(t *testing.T, m *machine) {
-	const low, high = 10, 1000 // Mbps
-	c, e := m.c, m.eips[0]
-	set := func(mbps int) {
-		c.call(t, m.client, "ModifyEIPBandwidth", cli.Params{"EIPID": e.id, "Bandwidth": mbps}, nil)
-		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeEIP", "EIPIDs", "Status", e.id, "Bound"); err != nil {
-			t.Fatal(err)
+	const tries = 3
+	for _, direction := range []string{"out", "in"} {
+		for n := 1; ; n++ {
+			limited, free, err := transfer(t, m, direction)
+			load, _ := os.ReadFile("/proc/loadavg")
+			told := fmt.Sprintf("%s: %.1f Mbit/s of %d, %.1f of %d, load %.14s", direction, limited, lowMbps, free, highMbps, load)
+			if err == nil && limited > 1.2*lowMbps {
+				t.Errorf("the limit is passed: %s", told)
+			}
+			if err == nil && limited >= 0.5*lowMbps && free >= 2*limited {
+				t.Log(told)
+				break
+			}
+			t.Logf("try %d: %s %v\n%s", n, told, err, sockets(m.c))
+			if n == tries {
+				t.Errorf("the bandwidth was not felt in %d tries, the last: %s %v", n, told, err)
+				break
+			}
 		}
 	}
+	m.limit(t, m.eips[0], 50)
+}
+
+// What an EIP is given in turn, in Mbps.
+const lowMbps, highMbps = 10, 1000
+
+// limit gives an EIP a bandwidth, and waits until it has it.
+func (m *machine) limit(t *testing.T, e eip, mbps int) {
+	t.Helper()
+	m.c.call(t, m.client, "ModifyEIPBandwidth", cli.Params{"EIPID": e.id, "Bandwidth": mbps}, nil)
+	if err := trial.WaitState(m.c.ctx, m.client, time.Minute, "DescribeEIP", "EIPIDs", "Status", e.id, "Bound"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sockets is how transfers look outside, and what the hosts know of them, for who wonders why one does not move.
+func sockets(c *cloud) []byte {
+	text, _ := c.Command(c.ctx, "outside", "ss", "-tino").CombinedOutput()
+	for n := range c.hosts {
+		cmd, err := c.HostCommand(c.ctx, n+1, "sh", "-c", "ovs-appctl dpctl/dump-conntrack -m | grep tcp; ovs-ofctl -O OpenFlow15 meter-stats br-int")
+		if err == nil {
+			more, _ := cmd.CombinedOutput()
+			text = append(append(text, fmt.Sprintf("host%d:\n", n+1)...), more...)
+		}
+	}
+	return text
+}
+
+// transfer measures one connection, outward or inward, with the low bandwidth and with the high one, in Mbit/s. An error
+// says that it did not end within 45 s.
+func transfer(t *testing.T, m *machine, direction string) (limited, free float64, err error) {
+	c := m.c
 	var l net.Listener
 	if err := c.Inside("outside", func() (err error) {
 		l, err = net.Listen("tcp", c.Options.OutsideAddress().String()+":0")
@@ -70,52 +117,55 @@ func bandwidth(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	source := "/dev/zero"
+	if direction == "in" {
+		source = "/dev/null"
+	}
+	m.limit(t, m.eips[0], highMbps)
 	host, port, _ := net.SplitHostPort(l.Addr().String())
-	connect := func(how string) *net.TCPConn {
-		m.must(t, "setsid nc "+host+" "+port+how+" 2>/dev/null &")
-		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
-		conn, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
+	m.must(t, "setsid nc "+host+" "+port+" <"+source+" >/dev/null 2>/dev/null &")
+	_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+	conn, err := l.Accept()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer conn.Close()
+	tcp := conn.(*net.TCPConn)
+	_, _ = tcp.SetReadBuffer(64<<10), tcp.SetWriteBuffer(64<<10) // what waits in them is neither sent nor held back
+	pass := func(n int64) (err error) {
+		if direction == "in" {
+			_, err = io.CopyN(tcp, zeros{}, n)
+		} else {
+			_, err = io.CopyN(io.Discard, tcp, n)
 		}
-		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
-		tcp := conn.(*net.TCPConn)
-		_, _ = tcp.SetReadBuffer(64<<10), tcp.SetWriteBuffer(64<<10) // what waits in them is neither sent nor held back
-		return tcp
+		return err
 	}
 	// What a bucket that was idle lets through at once, a second's worth, is not counted.
-	rate := func(pass func(bytes int64) error) float64 {
+	rate := func() (float64, error) {
 		const size = 4 << 20
-		if err := pass(low * 200_000); err != nil {
-			t.Fatal(err)
+		_ = tcp.SetDeadline(time.Now().Add(45 * time.Second))
+		if err := pass(lowMbps * 200_000); err != nil {
+			return 0, err
 		}
 		began := time.Now()
-		if err := pass(size); err != nil {
-			t.Fatal(err)
-		}
-		return size * 8 / 1e6 / time.Since(began).Seconds()
+		err := pass(size)
+		return size * 8 / 1e6 / time.Since(began).Seconds(), err
 	}
-	check := func(direction string, limited, free float64) {
-		t.Logf("%s: %.1f Mbit/s of %d, %.1f of %d", direction, limited, low, free, high)
-		if limited < 0.5*low || limited > 1.2*low || free < 2*limited {
-			t.Errorf("%s: %.1f Mbit/s of %d, %.1f of %d", direction, limited, low, free, high)
+	if direction == "in" { // what is free first: both orders are felt
+		if free, err = rate(); err != nil {
+			return 0, free, err
 		}
+		m.limit(t, m.eips[0], lowMbps)
+		limited, err = rate()
+		return limited, free, err
 	}
-	set(low)
-	out := connect(" </dev/zero >/dev/null")
-	read := func(n int64) error { _, err := io.CopyN(io.Discard, out, n); return err }
-	limited := rate(read)
-	set(high)
-	check("out", limited, rate(read))
-	out.Close()
-
-	in := connect(" </dev/null >/dev/null")
-	write := func(n int64) error { _, err := io.CopyN(in, zeros{}, n); return err }
-	free := rate(write)
-	set(low)
-	check("in", rate(write), free)
-	in.Close()
-	set(50)
+	m.limit(t, m.eips[0], lowMbps)
+	if limited, err = rate(); err != nil {
+		return limited, 0, err
+	}
+	m.limit(t, m.eips[0], highMbps)
+	free, err = rate()
+	return limited, free, err
 }
 
 type zeros struct{}

@@ -35,28 +35,9 @@ func page(ctx context.Context, q *bun.SelectQuery, p action.Page, order string) 
 // seconds turns stored into wire times.
 func seconds(micros int64) int64 { return micros / 1_000_000 }
 
-// emails reads the main accounts' login names of the rows' tenants.
-func emails[T any](ctx context.Context, s *Service, rows []T, of func(*T) int64) (map[int64]string, error) {
-	var ids []int64
-	for i := range rows {
-		if id := of(&rows[i]); !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	return s.Identity.Emails(ctx, ids)
-}
-
-// projects reads the names of the rows' project groups.
-func projects[T any](ctx context.Context, s *Service, rows []T, of func(*T) string) (map[string]string, error) {
-	return s.Identity.ProjectNames(ctx, uniq(column(rows, of)))
-}
-
 // column collects one field of rows.
-func column[T any](rows []T, of func(*T) string) []string {
-	out := make([]string, len(rows))
+func column[T, V any](rows []T, of func(*T) V) []V {
+	out := make([]V, len(rows))
 	for i := range rows {
 		out[i] = of(&rows[i])
 	}

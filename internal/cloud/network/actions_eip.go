@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -178,11 +179,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 	if err != nil || len(rows) == 0 {
 		return out, err
 	}
-	mails, err := emails(ctx, s, rows, func(e *EIP) int64 { return e.Company })
-	if err != nil {
-		return nil, err
-	}
-	groups, err := projects(ctx, s, rows, func(e *EIP) string { return e.Project })
+	shown, err := labelled(ctx, s, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -190,11 +187,7 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 	if err != nil {
 		return nil, err
 	}
-	tags, err := tag.Of(ctx, s.DB.Reader(), column(rows, func(e *EIP) string { return e.ID })...)
-	if err != nil {
-		return nil, err
-	}
-	targets, err := s.describeTargets(ctx, rows)
+	targets, err := s.owners(ctx, column(rows, (*EIP).holder))
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +195,8 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 		info := eipInfo{Region: e.Region, RegionAlias: e.Region, EIPID: e.ID, Bandwidth: e.Bandwidth, ChargeType: e.ChargeType, Name: e.Name,
 			Remark: e.Remark, Status: e.State, CreateTime: seconds(e.CreatedAt), UpdateTime: seconds(e.UpdatedAt), ExpireTime: seconds(e.ExpireAt),
 			IP: e.IP, IPVersion: e.IPVersion, BindResourceID: e.BindID, BindResourceName: targets[e.BindID].Name, BindResourceType: e.BindKind,
-			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: mails[e.Company], ProjectID: e.Project, ProjectName: groups[e.Project],
-			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: tags[e.ID]}
+			BindResourceProjectID: targets[e.BindID].Project, CompanyID: e.Company, Email: shown[e.ID].email, ProjectID: e.Project, ProjectName: shown[e.ID].project,
+			BindTime: seconds(e.BoundAt), Reason: why(e.ReasonCode, e.Reason, c.Language), IsElastic: "Y", SegmentID: e.SegmentID, AutoRenew: e.AutoRenew, Tags: shown[e.ID].tags}
 		if g := segments[e.SegmentID]; g != nil {
 			info.OperatorName, info.OperatorAlias, info.SegmentName = g.Name, g.Name, g.Name
 			if info.HasDefaultRoute = g.defaultRoute(); info.HasDefaultRoute {
@@ -214,27 +207,6 @@ func (s *Service) describeEIP(ctx context.Context, c *action.Call, q *describeEI
 			info.ISDefaultGW, info.IsDefaultGW = 1, 1
 		}
 		out.Infos = append(out.Infos, info)
-	}
-	return out, nil
-}
-
-// describeTargets asks each kind once for the names of what the EIPs are bound to.
-func (s *Service) describeTargets(ctx context.Context, rows []EIP) (map[string]TargetPort, error) {
-	ids := make(map[string][]string)
-	for _, e := range rows {
-		if s.targets[e.BindKind] != nil {
-			ids[e.BindKind] = append(ids[e.BindKind], e.BindID)
-		}
-	}
-	out := make(map[string]TargetPort)
-	for kind, list := range ids {
-		found, err := s.targets[kind].Describe(ctx, uniq(list))
-		if err != nil {
-			return nil, err
-		}
-		for id, t := range found {
-			out[id] = t
-		}
 	}
 	return out, nil
 }
@@ -294,44 +266,29 @@ func (s *Service) change(ctx context.Context, c *action.Call, q *bindEIPRequest,
 	if err != nil {
 		return nil, err
 	}
-	var operation string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		e, err := addressByID(ctx, tx, c.Scope(), q.EIPID, physical)
 		if err != nil {
-			return err
+			return "", err
 		}
 		verdict := e.check(e.toward(q.ResourceID, same, other))
 		if errors.Is(verdict, lifecycle.ErrRepeat) {
-			return verdict
+			return "", verdict
 		}
 		port, resolved := kind.Resolve(ctx, tx, action.Scope{Region: e.Region, Company: e.Company, Projects: c.Projects}, q.ResourceID, same == verbUnbind)
 		// What does not exist is said first, then whose state is wrong.
 		if code := retcode.Of(resolved); code == retcode.VMNotFound || code == retcode.ResourceNotFound || code == retcode.ServiceError {
-			return resolved
+			return "", resolved
 		}
-		if verdict != nil {
-			return verdict
-		}
-		if resolved != nil {
-			return resolved
+		if err := cmp.Or(verdict, resolved); err != nil {
+			return "", err
 		}
 		if err := begin(ctx, tx, e, port); err != nil {
-			return err
+			return "", err
 		}
-		operation, err = flow.Accept(ctx, tx, e.request(c.Action), e.change())
-		if busy := new(workflow.BusyError); errors.As(err, &busy) {
-			return retcode.InvalidResourceState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
-		}
-		return err
+		operation, err := flow.Accept(ctx, tx, e.request(c.Action), e.change())
+		return operation, held(err, retcode.InvalidResourceState)
 	})
-	switch {
-	case errors.Is(err, lifecycle.ErrRepeat):
-		return &action.Empty{}, nil
-	case err != nil:
-		return nil, err
-	}
-	s.Engine.Kick(operation)
-	return &action.Empty{}, nil
 }
 
 type releaseEIPRequest struct {

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"errors"
 
 	"github.com/uptrace/bun"
 
@@ -170,13 +169,13 @@ func (s *Service) listEntries(ctx context.Context, c *action.Call, kind string, 
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	tags, err := tag.Of(ctx, db, ids...)
+	shown, err := labelled(ctx, s, rows)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	for _, g := range rows {
 		infos = append(infos, entryInfo{Name: g.Name, Remark: g.Remark, Rules: g.Entries, ReferenceCount: len(by[g.ID]), ReferenceSGIDs: uniq(by[g.ID]), Status: g.State,
-			Reason: why(g.ReasonCode, g.Reason, c.Language), CompanyID: g.Company, ProjectID: g.Project, CreateTime: seconds(g.CreatedAt), UpdateTime: seconds(g.UpdatedAt), Tags: tags[g.ID]})
+			Reason: why(g.ReasonCode, g.Reason, c.Language), CompanyID: g.Company, ProjectID: g.Project, CreateTime: seconds(g.CreatedAt), UpdateTime: seconds(g.UpdatedAt), Tags: shown[g.ID].tags})
 	}
 	return ids, infos, n, nil
 }
@@ -207,44 +206,26 @@ func (s *Service) updateEntries(ctx context.Context, c *action.Call, kind, id, t
 	if err != nil {
 		return nil, err
 	}
-	var operation string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		operation = ""
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		g, err := entryGroupByID(ctx, tx, c.Scope(), kind, id)
-		if err != nil {
-			return err
+		if err != nil || g.Entries == entries { // there, or under way
+			return "", err
 		}
 		if g.State != entriesAvailable {
-			if g.Entries == entries {
-				return nil // the same change is under way
-			}
-			return retcode.InvalidResourceState.Errorf("%s is %s", g.ID, g.State)
-		}
-		if g.Entries == entries {
-			return nil
+			return "", retcode.InvalidResourceState.Errorf("%s is %s", g.ID, g.State)
 		}
 		ok, err := changed(tx.NewRaw("UPDATE entry_group SET entries = ?, state = ?, reason = '', reason_code = 0, updated_at = ?, generation = generation + 1 WHERE id = ? AND generation = ?",
 			entries, entriesUpdating, s.Clock.Micros(), g.ID, g.Generation).Exec(ctx))
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !ok {
-			return retcode.InvalidResourceState.Errorf("%s is being changed", g.ID)
+			return "", retcode.InvalidResourceState.Errorf("%s is being changed", g.ID)
 		}
-		operation, err = s.entries.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: g.Company, Region: g.Region, Resources: []string{g.ID},
-			Locks: []workflow.Lock{{Resource: g.ID, Exclusive: true}}}, entryChange{Group: g.ID, Before: g.Entries})
-		if busy := new(workflow.BusyError); errors.As(err, &busy) {
-			return retcode.InvalidResourceState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
-		}
-		return err
+		operation, err := s.entries.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: g.Company, Region: g.Region, Resources: []string{g.ID},
+			Locks: []workflow.Lock{exclusive(g.ID)}}, entryChange{Group: g.ID, Before: g.Entries})
+		return operation, held(err, retcode.InvalidResourceState)
 	})
-	if err != nil {
-		return nil, err
-	}
-	if operation != "" {
-		s.Engine.Kick(operation)
-	}
-	return &action.Empty{}, nil
 }
 
 type deleteIPGroupRequest struct {

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"errors"
 
 	"github.com/uptrace/bun"
 
@@ -85,19 +84,11 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 	if out.TotalCount, err = page(ctx, sel, q.Page, "is_default DESC, created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err
 	}
-	mails, err := emails(ctx, s, rows, func(g *Group) int64 { return g.Company })
-	if err != nil {
-		return nil, err
-	}
-	groups, err := projects(ctx, s, rows, func(g *Group) string { return g.Project })
+	shown, err := labelled(ctx, s, rows)
 	if err != nil {
 		return nil, err
 	}
 	ids := column(rows, func(g *Group) string { return g.ID })
-	tags, err := tag.Of(ctx, s.DB.Reader(), ids...)
-	if err != nil {
-		return nil, err
-	}
 	var rules []ruleRow
 	if err := s.DB.Reader().NewSelect().Model(&rules).Where("sg_id IN (?)", bun.In(ids)).Order("created_at", "id").Scan(ctx); err != nil {
 		return nil, err
@@ -114,9 +105,9 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 		return nil, err
 	}
 	for _, g := range rows {
-		info := groupInfo{Region: g.Region, RegionAlias: g.Region, CompanyID: g.Company, Email: mails[g.Company], Rule: []ruleInfo{}, ProjectID: g.Project, ProjectName: groups[g.Project],
+		info := groupInfo{Region: g.Region, RegionAlias: g.Region, CompanyID: g.Company, Email: shown[g.ID].email, Rule: []ruleInfo{}, ProjectID: g.Project, ProjectName: shown[g.ID].project,
 			SGID: g.ID, Name: g.Name, Status: g.State, Remark: g.Remark, CreateTime: seconds(g.CreatedAt), UpdateTime: seconds(g.UpdatedAt),
-			Reason: why(g.ReasonCode, g.Reason, c.Language), IsDefault: g.IsDefault, Tags: tags[g.ID]}
+			Reason: why(g.ReasonCode, g.Reason, c.Language), IsDefault: g.IsDefault, Tags: shown[g.ID].tags}
 		for _, u := range uses {
 			if u.SG == g.ID {
 				info.BindCount, info.ResourceCount = u.Binds, u.Resources
@@ -130,7 +121,7 @@ func (s *Service) describeSecurityGroup(ctx context.Context, c *action.Call, q *
 			if r.Ingress {
 				in = "1"
 			}
-			info.Rule = append(info.Rule, ruleInfo{SGID: g.ID, Remark: r.Remark, ProjectID: g.Project, ProjectName: groups[g.Project], State: g.State, CreateTime: seconds(r.CreatedAt),
+			info.Rule = append(info.Rule, ruleInfo{SGID: g.ID, Remark: r.Remark, ProjectID: g.Project, ProjectName: shown[g.ID].project, State: g.State, CreateTime: seconds(r.CreatedAt),
 				UpdateTime: seconds(r.UpdatedAt), RuleID: r.ID, SrcIP: r.Remote, Priority: r.Priority, ProtocolType: r.Protocol, DstPort: r.Ports,
 				RuleAction: r.Action, IsIn: in, IPGroupID: r.ipGroup(), PortGroupID: r.portGroup(), Tags: []tag.Info{}})
 		}
@@ -193,6 +184,7 @@ type createSecurityGroupRuleRequest struct {
 	SGID      string   `validate:"required" doc:"security group id"`
 	Rules     []string `alias:"Rule" validate:"required" doc:"PROTOCOL|PORT|CIDR|ACTION|PRIORITY|DIRECTION"`
 	ProjectID string   `doc:"project group id"`
+	Remark    string   `doc:"of the new rules, 0-100 characters"`
 	action.Tenant
 }
 
@@ -205,6 +197,12 @@ func (s *Service) createSecurityGroupRule(ctx context.Context, c *action.Call, q
 	rules, err := parseRules(q.Rules)
 	if err != nil {
 		return nil, err
+	}
+	if err := remark(q.Remark); err != nil {
+		return nil, err
+	}
+	for i := range rules {
+		rules[i].Remark = q.Remark
 	}
 	if err := identity.Within(ctx, s.DB.Reader(), c, q.ProjectID); err != nil {
 		return nil, err
@@ -221,30 +219,24 @@ func (s *Service) createSecurityGroupRule(ctx context.Context, c *action.Call, q
 
 // changeRules changes the rules of a group, and tells the hosts when something uses it.
 func (s *Service) changeRules(ctx context.Context, c *action.Call, id string, change func(context.Context, bun.Tx, *Group) (groupChange, bool, error)) error {
-	var operation string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		operation = ""
+	told := false
+	err := s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		g, err := groupByID(ctx, tx, c.Scope(), id)
 		if err != nil {
-			return err
+			return "", err
 		}
 		was, used, err := change(ctx, tx, g)
-		if err != nil || !used {
-			return err
+		if told = used; err != nil || !used {
+			return "", err
 		}
-		operation, err = s.update.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: g.Company, Region: g.Region, Resources: []string{g.ID},
-			Locks: []workflow.Lock{{Resource: g.ID, Exclusive: true}}}, was)
-		if busy := new(workflow.BusyError); errors.As(err, &busy) {
-			return retcode.InvalidSGState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
-		}
-		return err
+		operation, err := s.update.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: g.Company, Region: g.Region, Resources: []string{g.ID},
+			Locks: []workflow.Lock{exclusive(g.ID)}}, was)
+		return operation, held(err, retcode.InvalidSGState)
 	})
-	if err != nil {
+	if err != nil || told {
 		return err
 	}
-	if operation != "" {
-		s.Engine.Kick(operation)
-	} else if used, err := inUse(ctx, s.DB.Reader(), id); err == nil && used {
+	if used, err := inUse(ctx, s.DB.Reader(), id); err == nil && used {
 		s.mend.Signal() // a port took the group while the rules were written, and may have missed them
 	}
 	return nil

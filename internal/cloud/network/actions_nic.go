@@ -41,7 +41,7 @@ type createNICRequest struct {
 	Quantity         int      `default:"1" doc:"periods, of WAN"`
 	SGID             string   `doc:"security group id; without one everything passes"`
 	IP               string   `doc:"wanted address"`
-	NICType          string   `default:"LAN" validate:"oneof=LAN WAN" doc:"in a subnet, or on an external segment"`
+	NICType          string   `default:"LAN" doc:"LAN in a subnet, WAN on an external segment"`
 	SegmentID        string   `doc:"external segment, of WAN"`
 	Bandwidth        int      `doc:"Mbps, of WAN"`
 	IPVersion        string   `validate:"omitempty,oneof=IPv4 IPv6" doc:"IP version"`
@@ -54,6 +54,9 @@ type createNICRequest struct {
 type createNICResponse struct{ NICID string }
 
 func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICRequest) (*createNICResponse, error) {
+	if err := checkSide("NICType", q.NICType); err != nil {
+		return nil, err
+	}
 	name, err := resource.Name(q.Name)
 	if err != nil {
 		return nil, err
@@ -118,7 +121,7 @@ func (s *Service) createNIC(ctx context.Context, c *action.Call, q *createNICReq
 
 type describeNICRequest struct {
 	ProjectIDs     []string `doc:"project group ids"`
-	Keyword        string   `doc:"part of name or id"`
+	Keyword        string   `doc:"part of name, id or address"`
 	NICIDs         []string `doc:"NIC ids"`
 	BindResourceID string   `doc:"id of the machine"`
 	Status         string   `doc:"state"`
@@ -187,7 +190,7 @@ func (s *Service) describeNIC(ctx context.Context, c *action.Call, q *describeNI
 	if q.SGID != "" {
 		sel = sel.Where("id IN (SELECT id FROM port WHERE ? IN (inner_sg, outer_sg))", q.SGID)
 	}
-	sel = database.Matching(anyOf(anyOf(sel, "id", q.NICIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = matchingPorts(anyOf(anyOf(sel, "id", q.NICIDs), "project", q.ProjectIDs), q.Keyword)
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err
@@ -201,17 +204,17 @@ func (s *Service) describeNIC(ctx context.Context, c *action.Call, q *describeNI
 	for _, p := range ports {
 		byID[p.ID] = p
 	}
-	look, err := s.lookup(ctx, rows, ports, ids)
+	look, err := s.lookup(ctx, rows, ports)
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range rows {
 		p := byID[n.ID]
 		info := nicInfo{Region: n.Region, RegionAlias: n.Region, VPCID: n.VPCID, VPCName: look.vpcs[n.VPCID], SubnetID: n.SubnetID, SubnetName: look.subnets[n.SubnetID], MAC: p.MAC, IPID: n.ID,
-			IP: p.IP, SGID: p.group(), SGName: look.groups[p.group()], BindResourceID: n.BindID, BindResourceType: n.BindKind, BindResourceName: look.owners[n.BindID], NICID: n.ID,
-			NICType: n.Kind, CompanyID: n.Company, Email: look.emails[n.Company], Name: n.Name, Remark: n.Remark, ChargeType: n.ChargeType, ProjectID: n.Project,
-			ProjectName: look.projects[n.Project], NICStatus: n.State, CreateTime: seconds(n.CreatedAt), ExpireTime: seconds(n.ExpireAt), Bandwidth: n.Bandwidth,
-			Reason: why(n.ReasonCode, n.Reason, c.Language), AutoRenew: n.AutoRenew, Tags: look.tags[n.ID]}
+			IP: p.IP, SGID: p.group(), SGName: look.groups[p.group()], BindResourceID: n.BindID, BindResourceType: n.BindKind, BindResourceName: look.owners[n.BindID].Name, NICID: n.ID,
+			NICType: n.Kind, CompanyID: n.Company, Email: look.labels[n.ID].email, Name: n.Name, Remark: n.Remark, ChargeType: n.ChargeType, ProjectID: n.Project,
+			ProjectName: look.labels[n.ID].project, NICStatus: n.State, CreateTime: seconds(n.CreatedAt), ExpireTime: seconds(n.ExpireAt), Bandwidth: n.Bandwidth,
+			Reason: why(n.ReasonCode, n.Reason, c.Language), AutoRenew: n.AutoRenew, Tags: look.labels[n.ID].tags}
 		if g := look.segments[n.SegmentID]; g != nil {
 			info.SegmentID, info.SegmentName, info.SegmentNetwork = g.ID, g.Name, g.CIDR
 		}
@@ -222,13 +225,13 @@ func (s *Service) describeNIC(ctx context.Context, c *action.Call, q *describeNI
 
 // lookups are the names that a page of NICs shows.
 type lookups struct {
-	vpcs, subnets, groups, owners, projects map[string]string
-	segments                                map[string]*Segment
-	emails                                  map[int64]string
-	tags                                    map[string][]tag.Info
+	vpcs, subnets, groups map[string]string
+	owners                map[string]TargetPort
+	segments              map[string]*Segment
+	labels                map[string]labels
 }
 
-func (s *Service) lookup(ctx context.Context, rows []NIC, ports []Port, ids []string) (l lookups, err error) {
+func (s *Service) lookup(ctx context.Context, rows []NIC, ports []Port) (l lookups, err error) {
 	db := s.DB.Reader()
 	if l.vpcs, err = names(ctx, db, "vpc", column(rows, func(n *NIC) string { return n.VPCID })); err != nil {
 		return l, err
@@ -239,19 +242,13 @@ func (s *Service) lookup(ctx context.Context, rows []NIC, ports []Port, ids []st
 	if l.groups, err = names(ctx, db, "security_group", column(ports, func(p *Port) string { return p.group() })); err != nil {
 		return l, err
 	}
-	if l.owners, err = s.ownerNames(ctx, ports); err != nil {
+	if l.owners, err = s.owners(ctx, column(ports, (*Port).owner)); err != nil {
 		return l, err
 	}
 	if l.segments, err = segmentsByID(ctx, db, column(rows, func(n *NIC) string { return n.SegmentID })); err != nil {
 		return l, err
 	}
-	if l.projects, err = projects(ctx, s, rows, func(n *NIC) string { return n.Project }); err != nil {
-		return l, err
-	}
-	if l.emails, err = emails(ctx, s, rows, func(n *NIC) int64 { return n.Company }); err != nil {
-		return l, err
-	}
-	l.tags, err = tag.Of(ctx, db, ids...)
+	l.labels, err = labelled(ctx, s, rows)
 	return l, err
 }
 
@@ -288,23 +285,20 @@ func (s *Service) nicAndMachine(ctx context.Context, tx bun.Tx, c *action.Call, 
 
 func (s *Service) attach(ctx context.Context, c *action.Call, q *attachNICRequest) (*action.Empty, error) {
 	c.AddResource(q.NICID, q.ResourceID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		n, m, err := s.nicAndMachine(ctx, tx, c, q, nicAttach, nicAttachOther)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil {
-			return err
+			return "", err
 		}
 		port, err := s.beginJoin(ctx, tx, n, m, q.ResourceID)
 		if err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.acceptNIC(ctx, tx, c.Action, s.attachNIC, n, port, q.ResourceID)
-		return err
+		return s.acceptNIC(ctx, tx, c.Action, s.attachNIC, n, port, q.ResourceID)
 	})
-	return nil, s.accepted(err, op)
 }
 
 func (s *Service) acceptNIC(ctx context.Context, tx bun.Tx, name string, flow *workflow.Workflow[nicChange], n *NIC, port *Port, machine string) (string, error) {
@@ -315,28 +309,25 @@ func (s *Service) acceptNIC(ctx context.Context, tx bun.Tx, name string, flow *w
 
 func (s *Service) detach(ctx context.Context, c *action.Call, q *attachNICRequest) (*action.Empty, error) {
 	c.AddResource(q.NICID, q.ResourceID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		n, _, err := s.nicAndMachine(ctx, tx, c, q, nicDetach, nicDetachOther)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Ledger.Check(ctx, tx, n.ID); err != nil { // the cloud itself detaches it
-			return err
+			return "", err
 		}
 		port, err := lockPort(ctx, tx, n.ID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if ok, err := s.beginDetach(ctx, tx, n.ID, nil, Bound); err != nil {
-			return err
+			return "", err
 		} else if !ok {
-			return retcode.InvalidResourceState.Errorf("%s is being changed", n.ID)
+			return "", retcode.InvalidResourceState.Errorf("%s is being changed", n.ID)
 		}
-		op, err = s.acceptNIC(ctx, tx, c.Action, s.detachNIC, n, port, q.ResourceID)
-		return err
+		return s.acceptNIC(ctx, tx, c.Action, s.detachNIC, n, port, q.ResourceID)
 	})
-	return nil, s.accepted(err, op)
 }
 
 type nicRequest struct {
@@ -383,39 +374,25 @@ func (s *Service) updateNICBandwidth(ctx context.Context, c *action.Call, q *upd
 	if err := s.Catalog.CheckEIPSpec(ctx, c.Region, n.SegmentID, q.Bandwidth); err != nil {
 		return nil, err
 	}
-	var op string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		if n, err = nicByID(ctx, tx, c.Scope(), q.NICID); err != nil {
-			return err
+			return "", err
 		}
 		if err := n.check(nicBandwidth); err != nil {
-			return err
+			return "", err
 		}
 		if n.Bandwidth == q.Bandwidth {
-			return s.Ledger.Check(ctx, tx, n.ID)
+			return "", s.Ledger.Check(ctx, tx, n.ID)
 		}
-		if err := s.checkTotal(ctx, tx, n.SegmentID, n.ID, q.Bandwidth); err != nil {
-			return err
-		}
-		if err := s.resizeOuter(ctx, tx, n.ID, n.SegmentID, q.Bandwidth); err != nil {
-			return err
-		}
-		if ok, err := s.turn(ctx, tx, "nic", n.ID, Updating, nil, n.State); err != nil {
-			return err
-		} else if !ok {
-			return retcode.InvalidResourceState.Errorf("%s is being changed", n.ID)
-		}
-		if _, err := tx.NewRaw("UPDATE nic SET bandwidth = ? WHERE id = ?", q.Bandwidth, n.ID).Exec(ctx); err != nil {
-			return err
+		if err := s.beginLimit(ctx, tx, "nic", n.ID, n.SegmentID, n.State, q.Bandwidth); err != nil {
+			return "", err
 		}
 		if _, err := tx.NewRaw("UPDATE port SET in_mbps = ?0, out_mbps = ?0 WHERE id = ?1", q.Bandwidth, n.ID).Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.limitNIC, n.Company, retcode.InvalidResourceState,
+		return s.begin(ctx, tx, c, s.limitNIC, n.Company, retcode.InvalidResourceState,
 			edit{ID: n.ID, VPCs: []string{n.ID}, Was: map[string]string{"bandwidth": strconv.Itoa(n.Bandwidth), "state": n.State}}, exclusive(n.ID))
-		return err
 	})
-	return nil, s.accepted(err, op)
 }
 
 type macRequest struct {

@@ -56,72 +56,66 @@ func (q *peeringRequest) ends(ctx context.Context, tx bun.Tx, c *action.Call) (a
 
 func (s *Service) associatePeering(ctx context.Context, c *action.Call, q *peeringRequest) (*action.Empty, error) {
 	c.AddResource(q.VPCID, q.PeerID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		a, b, err := q.ends(ctx, tx, c)
 		if err != nil {
-			return err
+			return "", err
 		}
 		for _, v := range []*VPC{a, b} {
 			if err := v.usable(); err != nil {
-				return err
+				return "", err
 			}
 		}
 		there, err := peeringOf(ctx, tx, a.ID, b.ID)
 		switch {
 		case err != nil:
-			return err
+			return "", err
 		case there == nil:
 		case there.State == Allocating:
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		case there.State == Deleting:
-			return retcode.InvalidVPCState.Errorf("the link of %s and %s is being removed", a.ID, b.ID)
+			return "", retcode.InvalidVPCState.Errorf("the link of %s and %s is being removed", a.ID, b.ID)
 		default:
-			return retcode.BindLimitReached.Errorf("%s and %s are linked already", a.ID, b.ID)
+			return "", retcode.BindLimitReached.Errorf("%s and %s are linked already", a.ID, b.ID)
 		}
 		if err := checkLink(ctx, tx, a, b); err != nil {
-			return err
+			return "", err
 		}
 		now := s.Clock.Micros()
 		p := &peeringRow{ID: database.NewID("peering"), VPCID: a.ID, PeerID: b.ID, Region: a.Region, Company: a.Company, State: Allocating, CreatedAt: now, UpdatedAt: now}
 		if p.Num, err = freeLink(ctx, tx, a.ID, b.ID); err != nil {
-			return err
+			return "", err
 		}
 		if _, err := tx.NewInsert().Model(p).Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.makePeering, a.Company, retcode.InvalidVPCState, edit{ID: p.ID, VPCs: []string{a.ID, b.ID}}, exclusive(p.ID), shared(a.ID), shared(b.ID))
-		return err
+		return s.begin(ctx, tx, c, s.makePeering, a.Company, retcode.InvalidVPCState, edit{ID: p.ID, VPCs: []string{a.ID, b.ID}}, exclusive(p.ID), shared(a.ID), shared(b.ID))
 	})
-	return nil, s.accepted(err, op)
 }
 
 func (s *Service) dissociatePeering(ctx context.Context, c *action.Call, q *peeringRequest) (*action.Empty, error) {
 	c.AddResource(q.VPCID, q.PeerID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		a, b, err := q.ends(ctx, tx, c)
 		if err != nil {
-			return err
+			return "", err
 		}
 		p, err := peeringOf(ctx, tx, a.ID, b.ID)
 		switch {
 		case err != nil:
-			return err
+			return "", err
 		case p == nil:
-			return retcode.ResourceNotFound.Errorf("%s and %s are not linked", a.ID, b.ID)
+			return "", retcode.ResourceNotFound.Errorf("%s and %s are not linked", a.ID, b.ID)
 		case p.State == Deleting:
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		case p.State != Available:
-			return retcode.InvalidVPCState.Errorf("the link of %s and %s is %s", a.ID, b.ID, p.State)
+			return "", retcode.InvalidVPCState.Errorf("the link of %s and %s is %s", a.ID, b.ID, p.State)
 		}
 		if _, err := s.turn(ctx, tx, "peering", p.ID, Deleting, nil, Available); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.removePeering, a.Company, retcode.InvalidVPCState, edit{ID: p.ID, VPCs: []string{a.ID, b.ID}}, exclusive(p.ID), shared(a.ID), shared(b.ID))
-		return err
+		return s.begin(ctx, tx, c, s.removePeering, a.Company, retcode.InvalidVPCState, edit{ID: p.ID, VPCs: []string{a.ID, b.ID}}, exclusive(p.ID), shared(a.ID), shared(b.ID))
 	})
-	return nil, s.accepted(err, op)
 }
 
 type describePeeringRequest struct {

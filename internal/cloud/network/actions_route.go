@@ -40,28 +40,25 @@ func (s *Service) createRoute(ctx context.Context, c *action.Call, q *createRout
 	now := s.Clock.Micros()
 	r := &routeRow{ID: database.NewID("route"), SubnetID: q.SubnetID, Destination: q.Destination, HopType: q.NextHopType, Hop: q.NextHop,
 		Remark: q.Remark, State: Creating, CreatedAt: now, UpdatedAt: now}
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	if err := s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		n, v, err := subnetWithVPC(ctx, tx, c.Scope(), q.SubnetID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		r.VPCID = v.ID
 		if err := s.checkRoute(ctx, tx, v, n, r); err != nil {
-			return err
+			return "", err
 		}
 		if there, err := tx.NewSelect().Model((*routeRow)(nil)).Where("subnet_id = ?", n.ID).Count(ctx); err != nil {
-			return err
+			return "", err
 		} else if there >= maxRoutes {
-			return retcode.InvalidParameter.Errorf("a subnet has at most %d routes", maxRoutes)
+			return "", retcode.InvalidParameter.Errorf("a subnet has at most %d routes", maxRoutes)
 		}
 		if _, err := tx.NewInsert().Model(r).Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.makeRoute, v.Company, retcode.InvalidSubnetState, edit{ID: r.ID, VPCs: []string{v.ID}}, exclusive(r.ID), shared(n.ID))
-		return err
-	})
-	if err := s.accepted(err, op); err != nil {
+		return s.begin(ctx, tx, c, s.makeRoute, v.Company, retcode.InvalidSubnetState, edit{ID: r.ID, VPCs: []string{v.ID}}, exclusive(r.ID), shared(n.ID))
+	}); err != nil {
 		return nil, err
 	}
 	c.AddResource(r.ID, q.SubnetID)
@@ -146,21 +143,20 @@ func (s *Service) updateRoute(ctx context.Context, c *action.Call, q *updateRout
 	if q.NextHopType != "" && q.NextHop == "" {
 		return nil, retcode.MissingParameter.Errorf("NextHop is required with NextHopType")
 	}
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		n, v, err := subnetWithVPC(ctx, tx, c.Scope(), q.SubnetID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := readOnly(ctx, tx, n, q.RouteID); err != nil {
-			return err
+			return "", err
 		}
 		r, err := routeByID(ctx, tx, n, q.RouteID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if r.State != Available {
-			return retcode.InvalidResourceState.Errorf("%s is %s", r.ID, r.State)
+			return "", retcode.InvalidResourceState.Errorf("%s is %s", r.ID, r.State)
 		}
 		was := map[string]string{"destination": r.Destination, "hop_type": r.HopType, "hop": r.Hop, "remark": r.Remark}
 		if q.Destination != "" {
@@ -176,17 +172,15 @@ func (s *Service) updateRoute(ctx context.Context, c *action.Call, q *updateRout
 			r.Remark = *q.Remark
 		}
 		if err := s.checkRoute(ctx, tx, v, n, r); err != nil {
-			return err
+			return "", err
 		}
 		r.State, r.UpdatedAt, r.Reason, r.ReasonCode = Updating, s.Clock.Micros(), "", 0
 		r.Generation++
 		if _, err := tx.NewUpdate().Model(r).WherePK().Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.changeRoute, v.Company, retcode.InvalidResourceState, edit{ID: r.ID, VPCs: []string{v.ID}, Was: was}, exclusive(r.ID), shared(n.ID))
-		return err
+		return s.begin(ctx, tx, c, s.changeRoute, v.Company, retcode.InvalidResourceState, edit{ID: r.ID, VPCs: []string{v.ID}, Was: was}, exclusive(r.ID), shared(n.ID))
 	})
-	return nil, s.accepted(err, op)
 }
 
 // readOnly refuses the system's routes (113).
@@ -212,41 +206,38 @@ type deleteRouteRequest struct {
 func (s *Service) deleteRoute(ctx context.Context, c *action.Call, q *deleteRouteRequest) (*action.Empty, error) {
 	ids := uniq(q.RouteIDs)
 	c.AddResource(append([]string{q.SubnetID}, ids...)...)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		n, v, err := subnetWithVPC(ctx, tx, c.Scope(), q.SubnetID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := readOnly(ctx, tx, n, ids...); err != nil {
-			return err
+			return "", err
 		}
 		going := 0
 		locks := []workflow.Lock{shared(n.ID)}
 		for _, id := range ids {
 			r, err := routeByID(ctx, tx, n, id)
 			if err != nil {
-				return err
+				return "", err
 			}
 			if r.State == Deleting {
 				going++
 			} else if r.State != Available {
-				return retcode.InvalidResourceState.Errorf("%s is %s", r.ID, r.State)
+				return "", retcode.InvalidResourceState.Errorf("%s is %s", r.ID, r.State)
 			}
 			locks = append(locks, exclusive(id))
 		}
 		if going == len(ids) {
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		} else if going > 0 {
-			return retcode.InvalidResourceState.Errorf("%d of the routes are being deleted", going)
+			return "", retcode.InvalidResourceState.Errorf("%d of the routes are being deleted", going)
 		}
 		for _, id := range ids {
 			if _, err := s.turn(ctx, tx, "route", id, Deleting, nil, Available); err != nil {
-				return err
+				return "", err
 			}
 		}
-		op, err = s.begin(ctx, tx, c, s.removeRoute, v.Company, retcode.InvalidResourceState, edit{ID: ids[0], More: ids[1:], VPCs: []string{v.ID}}, locks...)
-		return err
+		return s.begin(ctx, tx, c, s.removeRoute, v.Company, retcode.InvalidResourceState, edit{ID: ids[0], More: ids[1:], VPCs: []string{v.ID}}, locks...)
 	})
-	return nil, s.accepted(err, op)
 }

@@ -55,8 +55,9 @@ func (s *Service) deleteSecurityGroup(ctx context.Context, c *action.Call, q *de
 }
 
 type updateSecurityGroupRuleRequest struct {
-	SGID  string   `validate:"required" doc:"security group id"`
-	Rules []string `alias:"Rule" validate:"required" doc:"PROTOCOL|PORT|CIDR|ACTION|PRIORITY|DIRECTION|RULEID"`
+	SGID   string   `validate:"required" doc:"security group id"`
+	Rules  []string `alias:"Rule" validate:"required" doc:"PROTOCOL|PORT|CIDR|ACTION|PRIORITY|DIRECTION|RULEID"`
+	Remark *string  `doc:"of these rules, 0-100 characters; left as it is when not given"`
 	action.Tenant
 }
 
@@ -83,11 +84,16 @@ func (s *Service) updateSecurityGroupRule(ctx context.Context, c *action.Call, q
 	if len(rules) != len(ids) {
 		return nil, retcode.InvalidParameter.Errorf("Rules: PPTP stands for two rules, which one cannot become")
 	}
+	if q.Remark != nil {
+		if err := remark(*q.Remark); err != nil {
+			return nil, err
+		}
+	}
 	for i := range rules {
 		rules[i].ID = ids[i]
 	}
 	return &action.Empty{}, s.changeRules(ctx, c, q.SGID, func(ctx context.Context, tx bun.Tx, g *Group) (groupChange, bool, error) {
-		before, used, err := s.replaceRules(ctx, tx, g, rules)
+		before, used, err := s.replaceRules(ctx, tx, g, rules, q.Remark)
 		return groupChange{Group: g.ID, Before: before}, used, err
 	})
 }

@@ -158,6 +158,7 @@ type describeSegmentRequest struct {
 	IPVersion           string   `validate:"oneof=IPv4 IPv6" doc:"IP version"`
 	Keyword             string   `doc:"part of name or id"`
 	ShowIPResourceCount bool     `doc:"count the public addresses by state"`
+	TagKeyValuePairs    []string `doc:"base64(key):base64(value)"`
 	Offset              int      `default:"0" validate:"min=0,max=1000000000" doc:"start of the page"`
 	Limit               int      `default:"10" validate:"min=1,max=100" doc:"page length"`
 	action.Tenant
@@ -200,12 +201,14 @@ type segmentInfo struct {
 func (s *Service) describeSegment(ctx context.Context, c *action.Call, q *describeSegmentRequest) (*describeSegmentResponse, error) {
 	out := &describeSegmentResponse{Infos: []segmentInfo{}}
 	var rows []Segment
-	sel := permit.Narrow(s.DB.Reader().NewSelect().Model(&rows).Where("region = ?", c.Region), permit.Segment, "segment.id", c.Company)
+	sel, err := tag.Narrow(permit.Narrow(s.DB.Reader().NewSelect().Model(&rows).Where("region = ?", c.Region), permit.Segment, "segment.id", c.Company), "segment.id", q.TagKeyValuePairs)
+	if err != nil {
+		return nil, err
+	}
 	if q.IPVersion != "" {
 		sel = sel.Where("ip_version = ?", q.IPVersion)
 	}
 	sel = database.Matching(anyOf(sel, "id", q.SegmentIDs), q.Keyword, "name", "id")
-	var err error
 	if out.TotalCount, err = page(ctx, sel, action.Page{Offset: q.Offset, Limit: q.Limit}, "created_at, id"); err != nil || len(rows) == 0 {
 		return out, err
 	}
@@ -276,12 +279,13 @@ func (s *Service) countEIPs(ctx context.Context, segments []string, wanted bool)
 
 type updateSegmentRequest struct {
 	SegmentID      string   `validate:"required" doc:"segment id"`
-	UpdateMode     string   `default:"IPRange" validate:"oneof=IPRange Device DHCPServerIP All" doc:"which of the older parameters change; TotalBandwidth, Gateway and RouteMode change whenever given"`
+	UpdateMode     string   `default:"IPRange" validate:"oneof=IPRange Device DHCPServerIP All" doc:"which of the older parameters change; TotalBandwidth, Gateway, RouteMode and EnableDHCP change whenever given"`
 	IPRange        string   `doc:"first-last of what is handed out"`
 	IPRanges       []string `doc:"several first-last ranges beside IPRange"`
 	Device         string   `doc:"provider network; with Vlan"`
 	Vlan           string   `loose:"true" doc:"0-4094; with Device"`
 	DHCPServerIP   string   `doc:"address of the DHCP server; the segment has DHCP then"`
+	EnableDHCP     *bool    `doc:"whether interfaces on the segment are offered their addresses"`
 	Gateway        string   `doc:"the outside's router"`
 	RouteMode      string   `validate:"oneof=Default Specified None" doc:"what leaves by the segment"`
 	TotalBandwidth *int     `validate:"min=0,max=1000000" doc:"Mbps of all public addresses together; 0: no limit"`
@@ -306,7 +310,7 @@ func (s *Service) updateSegment(ctx context.Context, c *action.Call, q *updateSe
 			return nil, retcode.InvalidParameter.Errorf("UpdateMode %s does not change %s", q.UpdateMode, mode)
 		}
 	}
-	if len(q.given()) == 0 && q.Gateway == "" && q.RouteMode == "" && q.TotalBandwidth == nil {
+	if len(q.given()) == 0 && q.Gateway == "" && q.RouteMode == "" && q.TotalBandwidth == nil && q.EnableDHCP == nil {
 		return nil, retcode.InvalidParameter.Errorf("nothing to change is given")
 	}
 	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -373,7 +377,10 @@ func (q *updateSegmentRequest) apply(ctx context.Context, tx bun.Tx, g *Segment)
 	if a.gateway == "" {
 		a.gateway = g.Gateway
 	}
-	if a.dhcpServer == "" {
+	if q.EnableDHCP != nil {
+		a.dhcp = *q.EnableDHCP
+	}
+	if a.dhcpServer == "" && a.dhcp {
 		a.dhcpServer = g.DHCPServer
 	}
 	if q.IPRange == "" && len(q.IPRanges) == 0 {

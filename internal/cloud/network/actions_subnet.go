@@ -41,19 +41,30 @@ type subnetInfo struct {
 	Tags           []tag.Info
 }
 
-func (s *Service) subnetInfo(ctx context.Context, n *Subnet, projects map[string]string, language string) (subnetInfo, error) {
-	p, err := n.pool()
+// subnetInfos are subnets as lists show them.
+func (s *Service) subnetInfos(ctx context.Context, rows []Subnet, language string) ([]subnetInfo, error) {
+	shown, err := labelled(ctx, s, rows)
 	if err != nil {
-		return subnetInfo{}, err
+		return nil, err
 	}
-	var dns []string
-	for _, a := range s.dns(ctx, n) {
-		dns = append(dns, a.String())
+	routes, err := routeCounts(ctx, s.DB.Reader(), rows)
+	if err != nil {
+		return nil, err
 	}
-	return subnetInfo{Region: n.Region, SubnetID: n.ID, VPCID: n.VPCID, Name: n.Name, Remark: n.Remark, Network: n.CIDR, Subnet: n.CIDR,
-		State: n.State, CreateTime: seconds(n.CreatedAt), UpdateTime: seconds(n.UpdatedAt), ProjectID: n.Project, ProjectName: projects[n.Project], Reason: why(n.ReasonCode, n.Reason, language),
-		Gateway: n.gateway(p.cidr).String(), AvailableCount: n.Capacity - n.Used, UsedCount: n.Used, DNS: strings.Join(dns, ","),
-		IsDefault: n.IsDefault, Tags: []tag.Info{}}, nil
+	out := make([]subnetInfo, len(rows))
+	for i := range rows {
+		n := &rows[i]
+		p, err := n.pool()
+		if err != nil {
+			return nil, err
+		}
+		dns := column(s.dns(ctx, n), func(a *netip.Addr) string { return a.String() })
+		out[i] = subnetInfo{Region: n.Region, SubnetID: n.ID, VPCID: n.VPCID, Name: n.Name, Remark: n.Remark, Network: n.CIDR, Subnet: n.CIDR,
+			State: n.State, CreateTime: seconds(n.CreatedAt), UpdateTime: seconds(n.UpdatedAt), ProjectID: n.Project, ProjectName: shown[n.ID].project,
+			Reason: why(n.ReasonCode, n.Reason, language), Gateway: n.gateway(p.cidr).String(), AvailableCount: n.Capacity - n.Used, UsedCount: n.Used,
+			RouteCount: routes[n.ID], DNS: strings.Join(dns, ","), IsDefault: n.IsDefault, Tags: shown[n.ID].tags}
+	}
+	return out, nil
 }
 
 type describeSubnetRequest struct {
@@ -82,27 +93,8 @@ func (s *Service) describeSubnet(ctx context.Context, c *action.Call, q *describ
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil {
 		return nil, err
 	}
-	tags, err := tag.Of(ctx, s.DB.Reader(), column(rows, func(n *Subnet) string { return n.ID })...)
-	if err != nil {
-		return nil, err
-	}
-	routes, err := routeCounts(ctx, s.DB.Reader(), rows)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := projects(ctx, s, rows, func(n *Subnet) string { return n.Project })
-	if err != nil {
-		return nil, err
-	}
-	for i := range rows {
-		info, err := s.subnetInfo(ctx, &rows[i], groups, c.Language)
-		if err != nil {
-			return nil, err
-		}
-		info.Tags, info.RouteCount = tags[info.SubnetID], routes[info.SubnetID]
-		out.Infos = append(out.Infos, info)
-	}
-	return out, nil
+	out.Infos, err = s.subnetInfos(ctx, rows, c.Language)
+	return out, err
 }
 
 type createSubnetRequest struct {
@@ -150,16 +142,15 @@ func (s *Service) createSubnet(ctx context.Context, c *action.Call, q *createSub
 		return nil, err
 	}
 	n.Capacity, n.Position = capacity(p.spans), p.spans[0][0]
-	var op string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	if err := s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		v, err := vpcByID(ctx, tx, c.Scope(), q.VPCID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		n.Project, c.Company = v.Project, v.Company
 		if q.ProjectID != "" {
 			if n.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
-				return err
+				return "", err
 			}
 		}
 		fits := func() error {
@@ -170,28 +161,26 @@ func (s *Service) createSubnet(ctx context.Context, c *action.Call, q *createSub
 		}
 		// Looked at twice: once to say what is wrong before the quota is asked, once while nobody adds another.
 		if err := fits(); err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.Subnet: 1}); err != nil {
-			return err
+			return "", err
 		}
 		if err := lockVPC(ctx, tx, v); err != nil {
-			return err
+			return "", err
 		}
 		if err := fits(); err != nil {
-			return err
+			return "", err
 		}
 		n.Company = v.Company
 		if _, err := tx.NewInsert().Model(n).Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
 		if err := tag.Attach(ctx, tx, now, resource.Item{ID: n.ID, Company: n.Company, Region: n.Region, Kind: "SUBNET"}, q.TagKeyValuePairs); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.makeSubnet, v.Company, retcode.InvalidVPCState, edit{ID: n.ID, VPCs: []string{v.ID}}, exclusive(n.ID), shared(v.ID))
-		return err
-	})
-	if err := s.accepted(err, op); err != nil {
+		return s.begin(ctx, tx, c, s.makeSubnet, v.Company, retcode.InvalidVPCState, edit{ID: n.ID, VPCs: []string{v.ID}}, exclusive(n.ID), shared(v.ID))
+	}); err != nil {
 		return nil, err
 	}
 	c.AddResource(n.ID, q.VPCID)
@@ -227,27 +216,24 @@ type subnetRequest struct {
 
 func (s *Service) deleteSubnet(ctx context.Context, c *action.Call, q *subnetRequest) (*action.Empty, error) {
 	c.AddResource(q.SubnetID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		n, err := subnetIn(ctx, tx, c.Scope(), q.SubnetID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := lockSubnet(ctx, tx, n); n.State == Deleting {
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		} else if err != nil {
-			return err
+			return "", err
 		}
 		if n.Used > 0 {
-			return retcode.SubnetInUse.Errorf("%s has %d addresses in use, the recycle bin's included", n.ID, n.Used)
+			return "", retcode.SubnetInUse.Errorf("%s has %d addresses in use, the recycle bin's included", n.ID, n.Used)
 		}
 		if _, err := s.turn(ctx, tx, "subnet", n.ID, Deleting, nil, Available); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.removeSubnet, n.Company, retcode.InvalidSubnetState, edit{ID: n.ID, VPCs: []string{n.VPCID}}, exclusive(n.ID), shared(n.VPCID))
-		return err
+		return s.begin(ctx, tx, c, s.removeSubnet, n.Company, retcode.InvalidSubnetState, edit{ID: n.ID, VPCs: []string{n.VPCID}}, exclusive(n.ID), shared(n.VPCID))
 	})
-	return nil, s.accepted(err, op)
 }
 
 // subnetQuotaRequest demands the tenant, as the contract does; the wire leaves such a parameter to us.
@@ -309,37 +295,16 @@ func (s *Service) listAllocatedIPs(ctx context.Context, c *action.Call, q *listA
 	if err != nil || q.OnlyCount {
 		return out, err
 	}
-	owners, err := s.ownerNames(ctx, rows)
+	owners, err := s.owners(ctx, column(rows, (*Port).owner))
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range rows {
-		info := allocatedIP{IP: p.IP, MAC: p.MAC, ResourceID: p.OwnerID, ResourceName: owners[p.OwnerID], ResourceType: p.OwnerKind, State: Bound}
+		info := allocatedIP{IP: p.IP, MAC: p.MAC, ResourceID: p.OwnerID, ResourceName: owners[p.OwnerID].Name, ResourceType: p.OwnerKind, State: Bound}
 		if p.Kept {
 			info.State = "Kept"
 		}
 		out.Infos = append(out.Infos, info)
-	}
-	return out, nil
-}
-
-// ownerNames asks each kind once for the names of the ports' owners.
-func (s *Service) ownerNames(ctx context.Context, ports []Port) (map[string]string, error) {
-	ids := make(map[string][]string)
-	for _, p := range ports {
-		if s.targets[p.OwnerKind] != nil {
-			ids[p.OwnerKind] = append(ids[p.OwnerKind], p.OwnerID)
-		}
-	}
-	out := make(map[string]string)
-	for kind, list := range ids {
-		found, err := s.targets[kind].Describe(ctx, uniq(list))
-		if err != nil {
-			return nil, err
-		}
-		for id, t := range found {
-			out[id] = t.Name
-		}
 	}
 	return out, nil
 }

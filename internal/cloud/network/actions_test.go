@@ -581,3 +581,32 @@ func many(n int) (rules []string) {
 	}
 	return rules
 }
+
+// TestBindRefusesWhatCannotWork: a network that is inside and outside of a VPC at once, and one address twice on a machine.
+func TestBindRefusesWhatCannotWork(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := start(t, db, nil)
+		line := func(name, network string) {
+			c.Admin.Must(t, "CreateSegment", P{"Name": name, "Segment": network, "Device": name})
+		}
+		// The company's own network is where a tenant's default subnet is.
+		line("office", "10.0.0.0/25")
+		vm := c.vm(t, nil)
+		c.Demo.Refuse(t, retcode.InvalidParameter, "BindEIP", on(c.eip(t, P{"OperatorName": "office", "IP": "10.0.0.100"}), vm))
+		if n := c.Demo.Must(t, "DescribeVPC", P{"VPCIDs": []string{c.vpc}}).Infos()[0].Int("SubnetCount"); n != 1 {
+			t.Fatalf("%d subnets", n)
+		}
+		// An elastic NIC has the address already.
+		line("lab", "192.168.9.0/24")
+		vpc := c.newVPC(t, "192.168.0.0/16", nil)
+		subnet := c.newSubnet(t, vpc, "192.168.8.0/24", nil)
+		line("yard", "192.168.8.0/23")
+		nic := c.nic(t, P{"VPCID": vpc, "SubnetID": subnet, "IP": "192.168.8.77"})
+		c.Demo.Must(t, "AttachNIC", to(nic, vm))
+		c.nicIs(t, nic, "Bound")
+		c.Demo.Refuse(t, retcode.DuplicateIPBinding, "BindEIP", on(c.eip(t, P{"OperatorName": "yard", "IP": "192.168.8.77"}), vm))
+		eip := c.eip(t, P{"OperatorName": "lab"})
+		c.Demo.Must(t, "BindEIP", on(eip, vm))
+		c.eipState(t, eip, "Bound")
+	})
+}

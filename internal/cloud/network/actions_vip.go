@@ -28,7 +28,7 @@ func (s *Service) vipActions() []action.Action {
 
 type allocateVIPRequest struct {
 	Name                   string   `validate:"required" doc:"1-63 printable characters"`
-	VIPType                string   `validate:"required,oneof=LAN WAN" doc:"in a subnet, or on an external segment"`
+	VIPType                string   `validate:"required" doc:"LAN in a subnet, WAN on an external segment"`
 	VPCID                  string   `validate:"required" doc:"VPC id; with WAN that of the machines, for lists"`
 	SubnetID               string   `doc:"subnet id, of LAN"`
 	SegmentID              string   `doc:"external segment, id or name, of WAN"`
@@ -49,6 +49,9 @@ type allocateVIPRequest struct {
 type allocateVIPResponse struct{ VIPID string }
 
 func (s *Service) allocateVIP(ctx context.Context, c *action.Call, q *allocateVIPRequest) (*allocateVIPResponse, error) {
+	if err := checkSide("VIPType", q.VIPType); err != nil {
+		return nil, err
+	}
 	name, err := resource.Name(q.Name)
 	if err != nil {
 		return nil, err
@@ -68,45 +71,42 @@ func (s *Service) allocateVIP(ctx context.Context, c *action.Call, q *allocateVI
 	} else if v.SubnetID = q.SubnetID; q.IPVersion == IPv6 {
 		return nil, retcode.InvalidParameter.Errorf("IPVersion: VPCs have IPv4 addresses only")
 	}
-	var op string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	if err := s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		if v.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.VIP: 1}); err != nil {
-			return err
+			return "", err
 		}
 		if outer != nil {
 			if _, err := vpcByID(ctx, tx, c.OwnScope(), q.VPCID); err != nil {
-				return err
+				return "", err
 			}
 			port := &Port{ID: v.ID, Region: v.Region, Company: v.Company, OwnerKind: ofVIP, OwnerID: v.ID, CreatedAt: now, UpdatedAt: now}
 			if err := s.reserveOuter(ctx, tx, outer, port); err != nil {
-				return err
+				return "", err
 			}
 		} else if _, err := s.ReservePort(ctx, tx, PortRequest{Scope: c.OwnScope(), ID: v.ID, VPCID: q.VPCID, SubnetID: q.SubnetID, IP: q.IP, Owner: Owner{ofVIP, v.ID}, AnyGroup: true}); err != nil {
-			return err
+			return "", err
 		}
 		rows, err := s.carriersOf(ctx, tx, c, v, q.AssociatedResourceType, q.AssociatedResourceIDs)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if _, err := tx.NewInsert().Model(v).Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
 		if err := replaceCarriers(ctx, tx, v.ID, rows); err != nil {
-			return err
+			return "", err
 		}
 		if err := tag.Attach(ctx, tx, now, resource.Item{ID: v.ID, Company: v.Company, Region: v.Region, Kind: "VIP"}, q.TagKeyValuePairs); err != nil {
-			return err
+			return "", err
 		}
 		if err := s.buyVIP(ctx, tx, v); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.makeVIP, v.Company, retcode.InvalidResourceState, edit{ID: v.ID, VPCs: v.told(rows...)}, exclusive(v.ID))
-		return err
-	})
-	if err := s.accepted(err, op); err != nil {
+		return s.begin(ctx, tx, c, s.makeVIP, v.Company, retcode.InvalidResourceState, edit{ID: v.ID, VPCs: v.told(rows...)}, exclusive(v.ID))
+	}); err != nil {
 		return nil, err
 	}
 	c.AddResource(v.ID)
@@ -120,7 +120,7 @@ type describeVIPRequest struct {
 	SubnetID             string   `doc:"subnet id"`
 	SegmentID            string   `doc:"external segment id"`
 	AssociatedResourceID string   `doc:"who may carry it"`
-	Keyword              string   `doc:"part of name or id"`
+	Keyword              string   `doc:"part of name, id or address"`
 	ProjectIDs           []string `doc:"project group ids"`
 	action.Tenant
 	action.Page
@@ -177,7 +177,7 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 	if q.AssociatedResourceID != "" {
 		sel = sel.Where("id IN (SELECT vip_id FROM vip_carrier WHERE resource_id = ?)", q.AssociatedResourceID)
 	}
-	sel = database.Matching(anyOf(anyOf(sel, "id", q.VIPIDs), "project", q.ProjectIDs), q.Keyword, "name", "id")
+	sel = matchingPorts(anyOf(anyOf(sel, "id", q.VIPIDs), "project", q.ProjectIDs), q.Keyword)
 	var err error
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err
@@ -203,11 +203,11 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 	if err := db.NewSelect().Model(&ports).Where("id IN (?)", bun.In(append(column(carriers, func(r *carrierRow) string { return r.PortID }), ids...))).Scan(ctx); err != nil {
 		return nil, err
 	}
-	owners, err := s.ownerNames(ctx, ports)
+	owners, err := s.owners(ctx, column(ports, (*Port).owner))
 	if err != nil {
 		return nil, err
 	}
-	tags, err := tag.Of(ctx, db, ids...)
+	shown, err := labelled(ctx, s, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -219,14 +219,14 @@ func (s *Service) describeVIP(ctx context.Context, c *action.Call, q *describeVI
 		info := vipInfo{VIPID: v.ID, Name: v.Name, Remark: v.Remark, VIPType: v.Kind, IP: byID[v.ID].IP, IPVersion: IPv4, VPCID: v.VPCID, VPCName: vpcs[v.VPCID],
 			SubnetID: v.SubnetID, SubnetName: subnets[v.SubnetID], AssociatedResourceType: v.CarriedBy, AssociatedResourceInfos: []carrierInfo{}, Status: v.State,
 			SegmentID: v.SegmentID, Bandwidth: v.Bandwidth, ChargeType: v.ChargeType, ExpireTime: seconds(v.ExpireAt), AutoRenew: v.AutoRenew,
-			Reason: why(v.ReasonCode, v.Reason, c.Language), CompanyID: v.Company, ProjectID: v.Project, CreateTime: seconds(v.CreatedAt), Tags: tags[v.ID]}
+			Reason: why(v.ReasonCode, v.Reason, c.Language), CompanyID: v.Company, ProjectID: v.Project, CreateTime: seconds(v.CreatedAt), Tags: shown[v.ID].tags}
 		if g := segments[v.SegmentID]; g != nil {
 			info.SegmentName = g.Name
 		}
 		for _, r := range carriers {
 			if r.VIPID == v.ID {
 				p := byID[r.PortID]
-				info.AssociatedResourceInfos = append(info.AssociatedResourceInfos, carrierInfo{ResourceID: r.ResourceID, Name: owners[p.OwnerID], IP: p.IP})
+				info.AssociatedResourceInfos = append(info.AssociatedResourceInfos, carrierInfo{ResourceID: r.ResourceID, Name: owners[p.OwnerID].Name, IP: p.IP})
 			}
 		}
 		out.Infos = append(out.Infos, info)
@@ -243,30 +243,27 @@ type updateVIPRequest struct {
 
 func (s *Service) updateVIP(ctx context.Context, c *action.Call, q *updateVIPRequest) (*action.Empty, error) {
 	c.AddResource(append([]string{q.VIPID}, q.AssociatedResourceIDs...)...)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		v, err := vipByID(ctx, tx, c.Scope(), q.VIPID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if v.State != Available {
-			return retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
+			return "", retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
 		}
 		if err := s.Ledger.Check(ctx, tx, v.ID); err != nil {
-			return err
+			return "", err
 		}
 		rows, err := s.carriersOf(ctx, tx, c, v, q.AssociatedResourceType, q.AssociatedResourceIDs)
 		if err != nil {
-			return err
+			return "", err
 		}
 		e, err := s.beginCarriers(ctx, tx, v, q.AssociatedResourceType, rows)
 		if err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.changeVIP, v.Company, retcode.InvalidResourceState, e, exclusive(v.ID))
-		return err
+		return s.begin(ctx, tx, c, s.changeVIP, v.Company, retcode.InvalidResourceState, e, exclusive(v.ID))
 	})
-	return nil, s.accepted(err, op)
 }
 
 type updateVIPBandwidthRequest struct {
@@ -287,40 +284,26 @@ func (s *Service) updateVIPBandwidth(ctx context.Context, c *action.Call, q *upd
 	if err := s.Catalog.CheckEIPSpec(ctx, c.Region, v.SegmentID, q.Bandwidth); err != nil {
 		return nil, err
 	}
-	var op string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		if v, err = vipByID(ctx, tx, c.Scope(), q.VIPID); err != nil {
-			return err
+			return "", err
 		}
 		if v.State != Available {
-			return retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
+			return "", retcode.InvalidResourceState.Errorf("%s is %s", v.ID, v.State)
 		}
 		if v.Bandwidth == q.Bandwidth {
-			return s.Ledger.Check(ctx, tx, v.ID)
+			return "", s.Ledger.Check(ctx, tx, v.ID)
 		}
-		if err := s.checkTotal(ctx, tx, v.SegmentID, v.ID, q.Bandwidth); err != nil {
-			return err
-		}
-		if err := s.resizeOuter(ctx, tx, v.ID, v.SegmentID, q.Bandwidth); err != nil {
-			return err
-		}
-		if ok, err := s.turn(ctx, tx, "vip", v.ID, Updating, nil, Available); err != nil {
-			return err
-		} else if !ok {
-			return retcode.InvalidResourceState.Errorf("%s is being changed", v.ID)
-		}
-		if _, err := tx.NewRaw("UPDATE vip SET bandwidth = ? WHERE id = ?", q.Bandwidth, v.ID).Exec(ctx); err != nil {
-			return err
+		if err := s.beginLimit(ctx, tx, "vip", v.ID, v.SegmentID, v.State, q.Bandwidth); err != nil {
+			return "", err
 		}
 		rows, err := carried(ctx, tx, v.ID)
 		if err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.limitVIP, v.Company, retcode.InvalidResourceState,
-			edit{ID: v.ID, VPCs: v.told(rows...), Was: map[string]string{"bandwidth": strconv.Itoa(v.Bandwidth)}}, exclusive(v.ID))
-		return err
+		return s.begin(ctx, tx, c, s.limitVIP, v.Company, retcode.InvalidResourceState,
+			edit{ID: v.ID, VPCs: v.told(rows...), Was: map[string]string{"bandwidth": strconv.Itoa(v.Bandwidth), "state": v.State}}, exclusive(v.ID))
 	})
-	return nil, s.accepted(err, op)
 }
 
 type vipRequest struct {
@@ -330,29 +313,26 @@ type vipRequest struct {
 
 func (s *Service) releaseVIP(ctx context.Context, c *action.Call, q *vipRequest) (*action.Empty, error) {
 	c.AddResource(q.VIPID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		v, err := vipByID(ctx, tx, c.Scope(), q.VIPID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if v.State == Deleting {
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		}
 		if _, err := lockPort(ctx, tx, v.ID); err != nil { // so that no EIP is bound meanwhile
-			return err
+			return "", err
 		}
 		if used, err := exists(ctx, tx, "SELECT 1 FROM eip WHERE port_id = ?", v.ID); err != nil {
-			return err
+			return "", err
 		} else if used {
-			return retcode.InvalidResourceState.Errorf("a public address is bound to %s", v.ID)
+			return "", retcode.InvalidResourceState.Errorf("a public address is bound to %s", v.ID)
 		}
 		e, err := s.beginRelease(ctx, tx, v)
 		if err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.removeVIP, v.Company, retcode.InvalidResourceState, e, exclusive(v.ID))
-		return err
+		return s.begin(ctx, tx, c, s.removeVIP, v.Company, retcode.InvalidResourceState, e, exclusive(v.ID))
 	})
-	return nil, s.accepted(err, op)
 }

@@ -95,52 +95,32 @@ func (s *Service) describeVPC(ctx context.Context, c *action.Call, q *describeVP
 	if out.TotalCount, err = page(ctx, sel, q.Page, "created_at DESC, id DESC"); err != nil || len(rows) == 0 {
 		return out, err
 	}
-	mails, err := emails(ctx, s, rows, func(v *VPC) int64 { return v.Company })
+	shown, err := labelled(ctx, s, rows)
 	if err != nil {
 		return nil, err
 	}
-	tags, err := tag.Of(ctx, s.DB.Reader(), column(rows, func(v *VPC) string { return v.ID })...)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := projects(ctx, s, rows, func(v *VPC) string { return v.Project })
-	if err != nil {
-		return nil, err
-	}
+	ids := column(rows, func(v *VPC) string { return v.ID })
 	var subnets []Subnet
-	if err := s.DB.Reader().NewSelect().Model(&subnets).Where("vpc_id IN (?) AND ended_at = 0", bun.In(column(rows, func(v *VPC) string { return v.ID }))).
-		Order("created_at", "id").Scan(ctx); err != nil {
+	if err := s.DB.Reader().NewSelect().Model(&subnets).Where("vpc_id IN (?) AND ended_at = 0", bun.In(ids)).Order("created_at", "id").Scan(ctx); err != nil {
 		return nil, err
 	}
-	links, err := linksOf(ctx, s.DB.Reader(), column(rows, func(v *VPC) string { return v.ID })...)
-	if err != nil {
-		return nil, err
-	}
-	routes, err := routeCounts(ctx, s.DB.Reader(), subnets)
-	if err != nil {
-		return nil, err
-	}
-	inner, err := projects(ctx, s, subnets, func(n *Subnet) string { return n.Project })
+	inside, err := s.subnetInfos(ctx, subnets, c.Language)
 	if err != nil {
 		return nil, err
 	}
 	within := make(map[string][]subnetInfo)
-	for i := range subnets {
-		info, err := s.subnetInfo(ctx, &subnets[i], inner, c.Language)
-		if err != nil {
-			return nil, err
-		}
-		info.RouteCount = routes[info.SubnetID]
+	for _, info := range inside {
 		within[info.VPCID] = append(within[info.VPCID], info)
+	}
+	links, err := linksOf(ctx, s.DB.Reader(), ids...)
+	if err != nil {
+		return nil, err
 	}
 	for _, v := range rows {
 		info := vpcInfo{Region: v.Region, RegionAlias: v.Region, VPCID: v.ID, Name: v.Name, Network: v.CIDR, State: v.State, Remark: v.Remark,
 			SubnetCount: len(within[v.ID]), CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), SubnetInfos: within[v.ID],
-			CompanyID: v.Company, Email: mails[v.Company], ProjectID: v.Project, ProjectName: groups[v.Project], Reason: why(v.ReasonCode, v.Reason, c.Language), IsDefault: v.IsDefault, EnableGateway: v.Gateway,
-			PeeringInfos: links[v.ID], Tags: tags[v.ID]}
-		if info.SubnetInfos == nil {
-			info.SubnetInfos = []subnetInfo{}
-		}
+			CompanyID: v.Company, Email: shown[v.ID].email, ProjectID: v.Project, ProjectName: shown[v.ID].project, Reason: why(v.ReasonCode, v.Reason, c.Language),
+			IsDefault: v.IsDefault, EnableGateway: v.Gateway, PeeringInfos: links[v.ID], Tags: shown[v.ID].tags}
 		out.Infos = append(out.Infos, info)
 	}
 	return out, nil
@@ -178,24 +158,21 @@ func (s *Service) createVPC(ctx context.Context, c *action.Call, q *createVPCReq
 	now := s.Clock.Micros()
 	v := &VPC{ID: database.NewID("vpc"), Region: c.Region, Company: c.Owner(), Name: name, Remark: q.Remark, CIDR: cidr.String(),
 		Gateway: q.EnableGateway, State: Allocating, CreatedAt: now, UpdatedAt: now}
-	var op string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	if err := s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		if v.Project, err = identity.Project(ctx, tx, c, q.ProjectID); err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Catalog.Reserve(ctx, tx, v.Company, v.Region, catalog.Amounts{catalog.VPC: 1}); err != nil {
-			return err
+			return "", err
 		}
 		if _, err := tx.NewInsert().Model(v).Exec(ctx); err != nil {
-			return err
+			return "", err
 		}
 		if err := tag.Attach(ctx, tx, now, resource.Item{ID: v.ID, Company: v.Company, Region: v.Region, Kind: "VPC"}, q.TagKeyValuePairs); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.makeVPC, v.Company, retcode.InvalidVPCState, edit{ID: v.ID, VPCs: []string{v.ID}}, exclusive(v.ID))
-		return err
-	})
-	if err := s.accepted(err, op); err != nil {
+		return s.begin(ctx, tx, c, s.makeVPC, v.Company, retcode.InvalidVPCState, edit{ID: v.ID, VPCs: []string{v.ID}}, exclusive(v.ID))
+	}); err != nil {
 		return nil, err
 	}
 	c.AddResource(v.ID)
@@ -209,39 +186,47 @@ type deleteVPCRequest struct {
 
 func (s *Service) deleteVPC(ctx context.Context, c *action.Call, q *deleteVPCRequest) (*action.Empty, error) {
 	c.AddResource(q.VPCID)
-	var op string
-	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		v, err := vpcByID(ctx, tx, c.Scope(), q.VPCID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := lockVPC(ctx, tx, v); err != nil {
-			return err
+			return "", err
 		}
 		if v.State == Terminating {
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		}
 		if err := v.usable(); err != nil {
-			return err
+			return "", err
 		}
-		for _, use := range []struct{ what, query string }{
+		if what, err := firstUse(ctx, tx, v.ID, []use{
 			{"a subnet", "SELECT 1 FROM subnet WHERE vpc_id = ? AND ended_at = 0"},
 			{"an address in use", "SELECT 1 FROM port WHERE vpc_id = ?"},
 			{"a link", "SELECT 1 FROM peering WHERE vpc_id = ?0 OR peer_id = ?0"},
-		} {
-			if used, err := exists(ctx, tx, use.query, v.ID); err != nil {
-				return err
-			} else if used {
-				return retcode.VPCInUse.Errorf("%s has %s", v.ID, use.what)
-			}
+		}); err != nil {
+			return "", err
+		} else if what != "" {
+			return "", retcode.VPCInUse.Errorf("%s has %s", v.ID, what)
 		}
 		if _, err := s.turn(ctx, tx, "vpc", v.ID, Terminating, nil, Available); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.removeVPC, v.Company, retcode.InvalidVPCState, edit{ID: v.ID, VPCs: []string{v.ID}}, exclusive(v.ID))
-		return err
+		return s.begin(ctx, tx, c, s.removeVPC, v.Company, retcode.InvalidVPCState, edit{ID: v.ID, VPCs: []string{v.ID}}, exclusive(v.ID))
 	})
-	return nil, s.accepted(err, op)
+}
+
+// use is a query that finds something which uses a resource.
+type use struct{ what, query string }
+
+// firstUse tells what uses a resource; empty: nothing does.
+func firstUse(ctx context.Context, idb bun.IDB, id string, uses []use) (string, error) {
+	for _, u := range uses {
+		if used, err := exists(ctx, idb, u.query, id); err != nil || used {
+			return u.what, err
+		}
+	}
+	return "", nil
 }
 
 // exists tells whether a query finds a row.
@@ -270,15 +255,13 @@ func (s *Service) updateVPCGateway(ctx context.Context, c *action.Call, q *updat
 			return err
 		}
 		if !*q.EnableGateway && v.Gateway {
-			for _, use := range []struct{ what, query string }{
+			if what, err := firstUse(ctx, tx, v.ID, []use{
 				{"links", "SELECT 1 FROM peering WHERE vpc_id = ?0 OR peer_id = ?0"},
 				{"public addresses", "SELECT 1 FROM gateway WHERE vpc_id = ?"},
-			} {
-				if used, err := exists(ctx, tx, use.query, v.ID); err != nil {
-					return err
-				} else if used {
-					return retcode.InvalidVPCState.Errorf("%s has %s, which need its gateway", v.ID, use.what)
-				}
+			}); err != nil {
+				return err
+			} else if what != "" {
+				return retcode.InvalidVPCState.Errorf("%s has %s, which need its gateway", v.ID, what)
 			}
 		}
 		_, err = tx.NewRaw("UPDATE vpc SET gateway_on = ?, updated_at = ? WHERE id = ?", *q.EnableGateway, s.Clock.Micros(), v.ID).Exec(ctx)

@@ -1,7 +1,6 @@
 package network_test
 
 import (
-	"context"
 	"math"
 	"strconv"
 	"testing"
@@ -52,126 +51,183 @@ func (c *cloud) doctor(t *testing.T) {
 	}
 }
 
-func TestOuterNICsAreCharged(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		c := start(t, db, nil)
-		quoted := func(name string, p P) float64 {
-			t.Helper()
-			return yuan(t, c.Demo.Must(t, name, p).Infos()[0], "Price")
-		}
-		// spent is what the tenant has less, or more, after something is done.
-		spent := func(do func()) float64 {
-			t.Helper()
-			before := c.balance(t)
-			do()
-			return before - c.balance(t)
-		}
-		same := func(what string, got, want, tolerance float64) {
-			t.Helper()
-			if math.Abs(got-want) > tolerance {
-				t.Errorf("%s: %v, want %v", what, got, want)
-			}
-		}
-		var inner string
-		same("an inner NIC", spent(func() { inner = c.nic(t, nil) }), 0, 0)
-		if i := c.nicIs(t, inner, "Free"); i.String("ChargeType") != "" || i.Int("ExpireTime") != 0 || len(c.orders(t, inner)) != 0 {
-			t.Errorf("%v", i)
-		}
-		var nic string
-		for _, of := range []struct {
-			chargeType  string
-			least, most time.Duration
-		}{{"Dynamic", time.Hour, time.Hour}, {"Year", 730 * 24 * time.Hour, 731 * 24 * time.Hour}, {"Month", 59 * 24 * time.Hour, 62 * 24 * time.Hour}} {
-			order := outer(of.chargeType, 3, P{"Quantity": 2, "AutoRenew": true})
-			price := quoted("GetCreateNICPrice", order)
-			if price <= 0 {
-				t.Fatalf("%s costs %v", of.chargeType, price)
-			}
-			same(of.chargeType, spent(func() { nic = c.nic(t, order) }), price, 1e-6)
-			i := c.nicIs(t, nic, "Free")
-			term := time.Duration(i.Int("ExpireTime")-i.Int("CreateTime")) * time.Second
-			if i.String("ChargeType") != of.chargeType || !truth(controllertest.Response{Body: i}, "AutoRenew") || term < of.least-time.Second || term > of.most+time.Second {
-				t.Errorf("%s, %s: %v", of.chargeType, term, i)
-			}
-			orders := c.orders(t, nic)
-			if len(orders) != 1 {
-				t.Fatalf("%d orders", len(orders))
-			}
-			same("the order", yuan(t, orders[0], "AmountTotal"), price, 1e-6)
-			if of.chargeType == "Month" {
-				break
-			}
-			back := -spent(func() { c.Demo.Must(t, "DeleteNIC", P{"NICID": nic}) })
-			if of.chargeType == "Dynamic" {
-				price = 0
-			}
-			same("deleted at once, "+of.chargeType, back, price, 0.01) // but for the seconds between
-		}
-
-		vm := c.vm(t, P{"ChargeType": "Year"})
-		c.Demo.Must(t, "AttachNIC", to(nic, vm))
-		c.nicIs(t, nic, "Bound")
-		c.Clock.Advance(30 * 24 * time.Hour)
-		change := func(mbps int) P { return P{"NICID": nic, "Bandwidth": mbps} }
-		more := quoted("GetUpdateNICPrice", change(9))
-		whole := quoted("GetCreateNICPrice", outer("Month", 9, P{"Quantity": 2})) - quoted("GetCreateNICPrice", outer("Month", 3, P{"Quantity": 2}))
-		if share := more / whole; share < 0.48 || share > 0.53 {
-			t.Errorf("half of the time is left, and %v of %v are to be paid", more, whole)
-		}
-		same("more bandwidth", spent(func() {
-			c.Demo.Must(t, "UpdateNICIPBandwidth", change(9))
-			c.nicIs(t, nic, "Bound")
-		}), more, 0.01)
-		same("the same bandwidth", spent(func() { c.Demo.Must(t, "UpdateNICIPBandwidth", change(9)) }), 0, 0)
-		c.nicIs(t, nic, "Bound")
-		same("less, quoted", quoted("GetUpdateNICPrice", change(2)), 0, 0)
-		c.Demo.Refuse(t, retcode.InvalidResourceBizState, "UpdateNICIPBandwidth", change(2)) // before the last day
-		if i := c.nicIs(t, nic, "Bound"); i.Int("Bandwidth") != 9 {
-			t.Errorf("%v", i)
-		}
-		c.Demo.Must(t, "UpdateAutoRenew", P{"ResourceIDs": []string{nic}, "AutoRenew": false})
-		if truth(controllertest.Response{Body: c.nicIs(t, nic, "Bound")}, "AutoRenew") {
-			t.Error("the NIC still shows that it renews itself")
-		}
-		c.Demo.Must(t, "DetachNIC", to(nic, vm))
-		c.nicIs(t, nic, "Free")
-		half := quoted("GetCreateNICPrice", outer("Month", 3, P{"Quantity": 2}))/2 + more
-		if back := -spent(func() { c.Demo.Must(t, "DeleteNIC", P{"NICID": nic}) }); math.Abs(back-half) > half*0.05 {
-			t.Errorf("%v came back, want about %v", back, half)
-		}
-		c.doctor(t)
-	})
+// product is a kind of what is on a segment itself and costs by its bandwidth.
+type product struct {
+	kind, id                  string // of quotas; the field of its id
+	create, list, change, end string // actions
+	price, difference         string
+	state, idle               string // the field, and what it is when nothing is under way
+	order                     func(c *cloud, chargeType string, mbps int, more P) P
 }
 
-func TestOuterNICsNeedMoney(t *testing.T) {
+var products = []product{
+	{"NIC", "NICID", "CreateNIC", "DescribeNIC", "UpdateNICIPBandwidth", "DeleteNIC", "GetCreateNICPrice", "GetUpdateNICPrice", "NICStatus", "Free",
+		func(_ *cloud, chargeType string, mbps int, more P) P { return outer(chargeType, mbps, more) }},
+	{"VIP", "VIPID", "AllocateVIP", "DescribeVIP", "UpdateVIPBandwidth", "ReleaseVIP", "GetVIPPrice", "GetVIPDiffPrice", "Status", "Available", (*cloud).outerVIP},
+}
+
+// buy makes one for a tenant.
+func (p *product) buy(t *testing.T, client *controllertest.Client, order P) string {
+	t.Helper()
+	id := client.Must(t, p.create, order).String(p.id)
+	p.settled(t, client, id)
+	return id
+}
+
+// settled waits until nothing is under way with one.
+func (p *product) settled(t *testing.T, client *controllertest.Client, id string) controllertest.Info {
+	t.Helper()
+	var i controllertest.Info
+	controllertest.Eventually(t, 30*time.Second, id+" is "+p.idle, func() bool {
+		i = client.Must(t, p.list, P{p.id + "s": []string{id}}).Infos()[0]
+		return i.String(p.state) == p.idle
+	})
+	return i
+}
+
+// TestOuterOnesAreCharged: what is paid is what was quoted, for terms, more bandwidth and what is given back.
+func TestOuterOnesAreCharged(t *testing.T) {
+	for _, p := range products {
+		t.Run(p.kind, func(t *testing.T) {
+			dbtest.Each(t, func(t *testing.T, db *database.DB) { p.charged(t, start(t, db, nil)) })
+		})
+	}
+}
+
+func (p *product) charged(t *testing.T, c *cloud) {
+	quoted := func(name string, q P) float64 {
+		t.Helper()
+		return yuan(t, c.Demo.Must(t, name, q).Infos()[0], "Price")
+	}
+	// spent is what the tenant has less, or more, after something is done.
+	spent := func(do func()) float64 {
+		t.Helper()
+		before := c.balance(t)
+		do()
+		return before - c.balance(t)
+	}
+	same := func(what string, got, want, tolerance float64) {
+		t.Helper()
+		if math.Abs(got-want) > tolerance {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	end := func(id string) float64 {
+		return -spent(func() {
+			c.Demo.Must(t, p.end, P{p.id: id})
+			c.goes(t, p.list, p.id+"s", id)
+		})
+	}
+	var id string
+	for _, of := range []struct {
+		chargeType  string
+		least, most time.Duration
+	}{{"Dynamic", time.Hour, time.Hour}, {"Year", 730 * 24 * time.Hour, 731 * 24 * time.Hour}, {"Month", 59 * 24 * time.Hour, 62 * 24 * time.Hour}} {
+		order := p.order(c, of.chargeType, 3, P{"Quantity": 2, "AutoRenew": true})
+		price := quoted(p.price, order)
+		if price <= 0 {
+			t.Fatalf("%s costs %v", of.chargeType, price)
+		}
+		same(of.chargeType, spent(func() { id = p.buy(t, c.Demo, order) }), price, 1e-6)
+		i := p.settled(t, c.Demo, id)
+		term := time.Duration(i.Int("ExpireTime")-i.Int("CreateTime")) * time.Second
+		if i.String("ChargeType") != of.chargeType || i.String("AutoRenew") != "true" || term < of.least-time.Second || term > of.most+time.Second {
+			t.Errorf("%s, %s: %v", of.chargeType, term, i)
+		}
+		orders := c.orders(t, id)
+		if len(orders) != 1 {
+			t.Fatalf("%d orders", len(orders))
+		}
+		same("the order", yuan(t, orders[0], "AmountTotal"), price, 1e-6)
+		if of.chargeType == "Month" {
+			break
+		}
+		if of.chargeType == "Dynamic" {
+			price = 0
+		}
+		same("given back at once, "+of.chargeType, end(id), price, 0.01) // but for the seconds between
+	}
+
+	c.Clock.Advance(30 * 24 * time.Hour)
+	change := func(mbps int) P { return P{p.id: id, "Bandwidth": mbps} }
+	term := func(mbps int) float64 { return quoted(p.price, p.order(c, "Month", mbps, P{"Quantity": 2})) }
+	more := quoted(p.difference, change(9))
+	if share := more / (term(9) - term(3)); share < 0.48 || share > 0.53 {
+		t.Errorf("half of the time is left, and %v of the whole is to be paid", share)
+	}
+	same("more bandwidth", spent(func() {
+		c.Demo.Must(t, p.change, change(9))
+		p.settled(t, c.Demo, id)
+	}), more, 0.01)
+	same("the same bandwidth", spent(func() { c.Demo.Must(t, p.change, change(9)) }), 0, 0)
+	same("less, quoted", quoted(p.difference, change(2)), 0, 0)
+	c.Demo.Refuse(t, retcode.InvalidResourceBizState, p.change, change(2)) // before the last day
+	if i := p.settled(t, c.Demo, id); i.Int("Bandwidth") != 9 {
+		t.Errorf("%v", i)
+	}
+	c.Demo.Must(t, "UpdateAutoRenew", P{"ResourceIDs": []string{id}, "AutoRenew": false})
+	if p.settled(t, c.Demo, id).String("AutoRenew") != "false" {
+		t.Error("it still shows that it renews itself")
+	}
+	half := term(3)/2 + more
+	same("half of the time", end(id), half, half*0.05)
+	c.doctor(t)
+}
+
+// TestInnerOnesAreFree: NICs and VIPs in subnets are in no order.
+func TestInnerOnesAreFree(t *testing.T) {
 	c := start(t, dbtest.SQLite(t), nil)
-	k, err := c.Identity.CreateTenant(context.Background(), identity.NewTenant{Name: "poor", Email: "poor@example.com", Region: catalog.DefaultRegion})
+	before := c.balance(t)
+	nic, vip := c.nic(t, nil), c.vip(t, P{"Name": "vip", "VIPType": "LAN", "VPCID": c.vpc, "SubnetID": c.subnet})
+	for id, i := range map[string]controllertest.Info{nic: c.nicIs(t, nic, "Free"), vip: c.vipIs(t, vip, "Available")} {
+		if i.String("ChargeType") != "" || i.Int("ExpireTime") != 0 || len(c.orders(t, id)) != 0 {
+			t.Errorf("%v", i)
+		}
+	}
+	if now := c.balance(t); now != before {
+		t.Errorf("%v were paid", before-now)
+	}
+}
+
+// TestOuterOnesNeedMoneyAndQuota: who cannot pay, or has had its share, gets nothing and pays nothing.
+func TestOuterOnesNeedMoneyAndQuota(t *testing.T) {
+	for _, p := range products {
+		t.Run(p.kind, func(t *testing.T) { p.needs(t, start(t, dbtest.SQLite(t), nil)) })
+	}
+}
+
+func (p *product) needs(t *testing.T, c *cloud) {
+	k, err := c.Identity.CreateTenant(t.Context(), identity.NewTenant{Name: "poor", Email: "poor@example.com", Region: catalog.DefaultRegion})
 	if err != nil {
 		t.Fatal(err)
 	}
 	poor := &controllertest.Client{URL: c.URL, Company: k.Company, Account: k.Account, Email: k.Email, PublicKey: k.PublicKey, PrivateKey: k.PrivateKey}
-	price := yuan(t, poor.Must(t, "GetCreateNICPrice", outer("Year", 2, nil)).Infos()[0], "Price")
+	order := p.order(c, "Year", 2, nil)
+	if order["VPCID"] != nil {
+		order["VPCID"] = poor.Must(t, "DescribeVPC", nil).Infos()[0].String("VPCID")
+	}
+	price := yuan(t, poor.Must(t, p.price, order).Infos()[0], "Price")
 	pay := func(amount int, serial string) {
 		c.Admin.Must(t, "Recharge", P{"CompanyID": poor.Company, "Amount": amount, "FromType": "INPOUR_FROM_OFFLINE", "SerialNo": serial})
 	}
 	pay(int(price)-1, "bank-1")
-	poor.Refuse(t, retcode.InsufficientBalance, "CreateNIC", outer("Year", 2, nil))
-	if n := poor.Must(t, "DescribeNIC", nil).Int("TotalCount"); n != 0 {
-		t.Errorf("%d NICs without money", n)
+	poor.Refuse(t, retcode.InsufficientBalance, p.create, order)
+	if n := poor.Must(t, p.list, nil).Int("TotalCount"); n != 0 {
+		t.Errorf("%d without money", n)
 	}
 	c.doctor(t) // neither an address nor quota is kept for it
 	pay(100, "bank-2")
-	nic := poor.Must(t, "CreateNIC", outer("Year", 2, nil)).String("NICID")
-	poor.Refuse(t, retcode.InsufficientBalance, "UpdateNICIPBandwidth", P{"NICID": nic, "Bandwidth": 5})
-	if i := poor.Must(t, "DescribeNIC", nil).Infos()[0]; i.Int("Bandwidth") != 2 || i.String("NICStatus") != "Free" {
+	id := p.buy(t, poor, order)
+	poor.Refuse(t, retcode.InsufficientBalance, p.change, P{p.id: id, "Bandwidth": 5})
+	poor.Refuse(t, retcode.InsufficientBalance, "RenewResource", P{"ResourceID": id})
+	if i := p.settled(t, poor, id); i.Int("Bandwidth") != 2 {
 		t.Errorf("%v", i)
 	}
 	// Used up, nothing is paid.
-	for range 10 {
-		c.nic(t, nil)
-	}
+	c.Admin.Must(t, "SetAccountQuota", P{"CompanyID": c.Demo.Company, "ResourceType": p.kind, "FactorType": "FACTOR_AMOUNT", "Quota": 1})
+	p.buy(t, c.Demo, p.order(c, "Dynamic", 2, nil))
 	before := c.balance(t)
-	c.Demo.Refuse(t, retcode.QuotaExceeded, "CreateNIC", outer("Year", 2, nil))
+	c.Demo.Refuse(t, retcode.QuotaExceeded, p.create, p.order(c, "Year", 2, nil))
 	if now := c.balance(t); now != before {
 		t.Errorf("%v were paid for nothing", before-now)
 	}

@@ -109,13 +109,19 @@ func (s *Service) turn(ctx context.Context, tx bun.Tx, table, id, to string, cau
 		bun.Ident(table), to, code, detail, s.Clock.Micros(), id, bun.In(from)).Exec(ctx))
 }
 
-// accepted turns the outcome of a request's transaction into its answer and starts the operation.
-func (s *Service) accepted(err error, op string) error {
-	if errors.Is(err, lifecycle.ErrRepeat) {
+// operate runs what a request changes in one transaction, and starts the operation that it accepted there, if any had to
+// be. lifecycle.ErrRepeat is no error: the same is under way.
+func (s *Service) operate(ctx context.Context, begin func(ctx context.Context, tx bun.Tx) (operation string, err error)) error {
+	var operation string
+	err := s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		operation, err = begin(ctx, tx)
+		return err
+	})
+	switch {
+	case errors.Is(err, lifecycle.ErrRepeat):
 		return nil
-	}
-	if err == nil && op != "" {
-		s.Engine.Kick(op)
+	case err == nil && operation != "":
+		s.Engine.Kick(operation)
 	}
 	return err
 }

@@ -3,10 +3,12 @@ package network
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
@@ -80,7 +82,10 @@ func (s *Service) beginBind(ctx context.Context, tx bun.Tx, e *EIP, owner Owner,
 		return retcode.BindLimitReached.Errorf("%s has %d %s addresses", owner.ID, limit, e.IPVersion)
 	}
 	egress := segment.defaultRoute()
-	duplicate := port.IP == e.IP
+	duplicate, err := exists(ctx, tx, "SELECT 1 FROM port WHERE owner_id = ? AND ip = ?", port.OwnerID, e.IP)
+	if err != nil {
+		return err
+	}
 	for _, o := range others {
 		if o.SegmentID != e.SegmentID {
 			names, err := segmentsByID(ctx, tx, []string{o.SegmentID})
@@ -113,7 +118,22 @@ func lockPort(ctx context.Context, tx bun.Tx, id string) (*Port, error) {
 	return port, err
 }
 
-// useGateway counts one more EIP on the VPC's router on a segment, and makes the router for the first: 8004.
+// apartFrom refuses a router between networks that overlap (113): it could not tell inside from outside. New subnets
+// stay apart from segments (3014), but a segment may have come later, and a tenant's first subnet is given.
+func apartFrom(ctx context.Context, tx bun.Tx, vpcID string, outer netip.Prefix, segment string) error {
+	subnets, err := database.Find[Subnet](ctx, tx, "WHERE vpc_id = ? AND ended_at = 0 ORDER BY id", vpcID)
+	if err != nil {
+		return err
+	}
+	for _, n := range subnets {
+		if inner, err := netip.ParsePrefix(n.CIDR); err != nil || inner.Overlaps(outer) {
+			return errors.Join(err, retcode.InvalidParameter.Errorf("%s of %s overlaps %s of segment %s", n.CIDR, n.ID, outer, segment))
+		}
+	}
+	return nil
+}
+
+// useGateway counts one more EIP on the VPC's router on a segment, and makes the router for the first: 8004, 113.
 // The caller holds the segment's pool, so that nobody else makes it meanwhile.
 func (s *Service) useGateway(ctx context.Context, tx bun.Tx, vpcID string, segment *Segment) error {
 	ok, err := changed(tx.NewRaw("UPDATE gateway SET uses = uses + 1 WHERE vpc_id = ? AND segment_id = ?", vpcID, segment.ID).Exec(ctx))
@@ -122,6 +142,9 @@ func (s *Service) useGateway(ctx context.Context, tx bun.Tx, vpcID string, segme
 	}
 	p, err := segment.pool()
 	if err != nil {
+		return err
+	}
+	if err := apartFrom(ctx, tx, vpcID, p.cidr, segment.Name); err != nil {
 		return err
 	}
 	num, err := p.take(ctx, tx, ofGateway, vpcID)

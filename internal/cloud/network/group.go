@@ -147,8 +147,9 @@ func known(g *Group, there []ruleRow, ids []string) (named, rest []ruleRow, err 
 	return named, rest, nil
 }
 
-// replaceRules gives rules that are there another content; it returns them as they were.
-func (s *Service) replaceRules(ctx context.Context, tx bun.Tx, g *Group, rules []ruleRow) (before []ruleRow, used bool, err error) {
+// replaceRules gives rules that are there another content, and another remark unless it is nil; it returns them as they
+// were.
+func (s *Service) replaceRules(ctx context.Context, tx bun.Tx, g *Group, rules []ruleRow, remark *string) (before []ruleRow, used bool, err error) {
 	there, used, err := s.beginRules(ctx, tx, g)
 	if err != nil {
 		return nil, false, err
@@ -167,6 +168,9 @@ func (s *Service) replaceRules(ctx context.Context, tx bun.Tx, g *Group, rules [
 	for i := range rules {
 		was := before[slices.IndexFunc(before, func(r ruleRow) bool { return r.ID == rules[i].ID })]
 		rules[i].SGID, rules[i].Remark, rules[i].CreatedAt, rules[i].UpdatedAt = g.ID, was.Remark, was.CreatedAt, now
+		if remark != nil {
+			rules[i].Remark = *remark
+		}
 	}
 	if err := deleteRules(ctx, tx, g.ID, column(before, func(r *ruleRow) string { return r.ID })); err != nil {
 		return nil, false, err

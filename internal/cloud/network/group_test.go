@@ -344,3 +344,34 @@ func manyRanges() string {
 	}
 	return strings.Join(out, ",")
 }
+
+// TestRuleRemarks: rules say what they are for.
+func TestRuleRemarks(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := start(t, db, nil)
+		sg := c.newGroup(t, "ALL||any|ACCEPT|LOW|0")
+		add := func(remark string, rules ...string) P { return P{"SGID": sg, "Rules": rules, "Remark": remark} }
+		remarks := func(want ...string) {
+			t.Helper()
+			c.sgAvailable(t, sg)
+			var got, inside []string
+			for _, r := range c.Demo.Must(t, "DescribeSecurityGroupRule", P{"SGID": sg}).Infos() {
+				got = append(got, r.String("Remark"))
+			}
+			for _, r := range c.sg(t, sg).List("Rule") {
+				inside = append(inside, r.String("Remark"))
+			}
+			if !slices.Equal(got, want) || !slices.Equal(inside, want) {
+				t.Errorf("remarks %q and %q, want %q", got, inside, want)
+			}
+		}
+		c.Demo.Refuse(t, retcode.InvalidParameter, "CreateSecurityGroupRule", add(strings.Repeat("x", 101), "TCP|80|any|ACCEPT|LOW|1"))
+		first := c.Demo.Must(t, "CreateSecurityGroupRule", add("the office", "TCP|80|any|ACCEPT|LOW|1", "TCP|443|any|ACCEPT|LOW|1")).String("SGRuleID")
+		remarks("", "the office", "the office")
+		c.Demo.Must(t, "UpdateSecurityGroupRule", P{"SGID": sg, "Rules": []string{"TCP|8080|any|ACCEPT|LOW|1|" + first}})
+		remarks("", "the office", "the office") // as it was when none is given
+		c.Demo.Refuse(t, retcode.InvalidParameter, "UpdateSecurityGroupRule", P{"SGID": sg, "Rules": []string{"TCP|8080|any|ACCEPT|LOW|1|" + first}, "Remark": strings.Repeat("x", 101)})
+		c.Demo.Must(t, "UpdateSecurityGroupRule", P{"SGID": sg, "Rules": []string{"TCP|8080|any|ACCEPT|LOW|1|" + first}, "Remark": "the proxy"})
+		remarks("", "the proxy", "the office")
+	})
+}

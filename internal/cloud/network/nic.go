@@ -21,6 +21,14 @@ const (
 	WAN = "WAN"
 )
 
+// checkSide refuses a parameter that is neither LAN nor WAN (8008).
+func checkSide(parameter, kind string) error {
+	if kind != LAN && kind != WAN {
+		return retcode.InvalidNetworkType.Errorf("%s is %s or %s, not %q", parameter, LAN, WAN, kind)
+	}
+	return nil
+}
+
 // How many elastic NICs a machine takes.
 const (
 	maxNICs    = 6

@@ -120,28 +120,7 @@ func (s *Service) registerNIC() {
 			return err
 		},
 	})
-	s.limitNIC = s.registerEdit(editing{
-		name: "nic.bandwidth",
-		revert: func(ctx context.Context, tx bun.Tx, e *edit) error {
-			if _, err := tx.NewRaw("UPDATE nic SET bandwidth = CAST(? AS BIGINT) WHERE id = ? AND state = ?", e.Was["bandwidth"], e.ID, Updating).Exec(ctx); err != nil {
-				return err
-			}
-			_, err := tx.NewRaw("UPDATE port SET in_mbps = CAST(?0 AS BIGINT), out_mbps = CAST(?0 AS BIGINT) WHERE id = ?1", e.Was["bandwidth"], e.ID).Exec(ctx)
-			return err
-		},
-		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
-			if _, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], nil, Updating); err != nil {
-				return err
-			}
-			return s.Ledger.Capture(ctx, tx, e.ID)
-		},
-		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
-			if _, err := s.turn(ctx, tx, "nic", e.ID, e.Was["state"], cause, Updating); err != nil {
-				return err
-			}
-			return s.Ledger.Void(ctx, tx, e.ID)
-		},
-	})
+	s.limitNIC = s.registerLimit("nic.bandwidth", "nic", "UPDATE port SET in_mbps = CAST(?0 AS BIGINT), out_mbps = CAST(?0 AS BIGINT) WHERE id = ?1")
 }
 
 // unplugged is plug for undoing: a machine that went meanwhile needs none.

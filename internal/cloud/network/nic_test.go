@@ -41,7 +41,7 @@ func TestNICs(t *testing.T) {
 		}{
 			{retcode.MissingParameter, P{"Name": ""}}, {retcode.MissingParameter, P{"SubnetID": ""}}, {retcode.MissingParameter, P{"VPCID": ""}},
 			{retcode.MissingParameter, P{"NICType": "WAN"}}, {retcode.MissingParameter, P{"NICType": "WAN", "SegmentID": "Bgp", "ChargeType": "Month"}},
-			{retcode.InvalidParameter, P{"NICType": "PAN"}}, {retcode.InvalidParameter, P{"IPVersion": "IPv6"}},
+			{retcode.InvalidNetworkType, P{"NICType": "PAN"}}, {retcode.InvalidParameter, P{"IPVersion": "IPv6"}},
 			{retcode.InvalidParameterFormat, P{"IP": "ten"}}, {retcode.InvalidParameterFormat, P{"MAC": "zero"}}, {retcode.InvalidParameter, P{"MAC": "03:00:00:00:00:01"}},
 			{retcode.VPCNotFound, P{"VPCID": "vpc-none"}}, {retcode.SubnetNotFound, P{"SubnetID": subnet}}, {retcode.SGNotFound, P{"SGID": "sg-none"}},
 			{retcode.IPOutOfSegment, P{"IP": "10.1.0.9"}}, {retcode.IPReserved, P{"IP": "10.0.0.1"}}, {retcode.IPAlreadyAllocated, P{"IP": "10.0.0.3"}},
@@ -270,6 +270,11 @@ func TestVIPs(t *testing.T) {
 			c.becomes(t, "DescribeVIP", "VIPIDs", c.Demo.Must(t, "AllocateVIP", vip(P{"AssociatedResourceIDs": vms[:1]})).String("VIPID"), "Status", "Available")
 		}
 		c.Demo.Refuse(t, retcode.BindLimitReached, "AllocateVIP", vip(P{"AssociatedResourceIDs": vms[:1]}))
+		elsewhere := c.nic(t, P{"SubnetID": second})
+		c.Demo.Must(t, "AttachNIC", to(elsewhere, vms[0]))
+		c.nicIs(t, elsewhere, "Bound")
+		c.Demo.Refuse(t, retcode.BindLimitReached, "AllocateVIP", vip(P{"SubnetID": second, "AssociatedResourceIDs": vms[:1]}))
+		c.Demo.Refuse(t, retcode.BindLimitReached, "AllocateVIP", vip(P{"SubnetID": second, "AssociatedResourceType": "ELASTIC_NIC", "AssociatedResourceIDs": []string{elsewhere}}))
 		c.Demo.Must(t, "DeleteVMInstance", P{"VMID": vms[0], "DelBindResource": 1})
 		c.goes(t, "DescribeVMInstance", "VMIDs", vms[0])
 		if n := c.Demo.Must(t, "DescribeVIP", P{"AssociatedResourceID": vms[0]}).Int("TotalCount"); n != 0 {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/fabric"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
+	"github.com/lingyun-cloud/lingyun/internal/workflow"
 )
 
 // outerRequest asks for an address of a segment that is on the segment itself: an outer NIC's or VIP's.
@@ -86,6 +88,53 @@ func (s *Service) takeOuter(ctx context.Context, tx bun.Tx, g *Segment, p *pool,
 		err = s.taken(ctx, tx, g, p, num)
 	}
 	return num, err
+}
+
+// beginLimit gives an outer NIC or VIP (table nic, vip) in a state another bandwidth, until a workflow of registerLimit
+// settles: 201, 202, 206, 8007, 17003, 23000, 23001.
+func (s *Service) beginLimit(ctx context.Context, tx bun.Tx, table, id, segment, state string, mbps int) error {
+	if err := s.checkTotal(ctx, tx, segment, id, mbps); err != nil {
+		return err
+	}
+	if err := s.resizeOuter(ctx, tx, id, segment, mbps); err != nil {
+		return err
+	}
+	if ok, err := s.turn(ctx, tx, table, id, Updating, nil, state); err != nil {
+		return err
+	} else if !ok {
+		return retcode.InvalidResourceState.Errorf("%s is being changed", id)
+	}
+	_, err := tx.NewRaw("UPDATE ? SET bandwidth = ? WHERE id = ?", bun.Ident(table), mbps, id).Exec(ctx)
+	return err
+}
+
+// registerLimit registers a workflow of another bandwidth of outer NICs or VIPs. Their edits say what bandwidth and state
+// were before; more are statements that give a bandwidth (?0) back to what else of a resource (?1) has it.
+func (s *Service) registerLimit(name, table string, more ...string) *workflow.Workflow[edit] {
+	before := func(e *edit) string { return cmp.Or(e.Was["state"], Available) }
+	return s.registerEdit(editing{
+		name: name,
+		revert: func(ctx context.Context, tx bun.Tx, e *edit) error {
+			for _, statement := range append([]string{"UPDATE " + table + " SET bandwidth = CAST(?0 AS BIGINT) WHERE id = ?1 AND state = 'Updating'"}, more...) {
+				if _, err := tx.NewRaw(statement, e.Was["bandwidth"], e.ID).Exec(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
+			if _, err := s.turn(ctx, tx, table, e.ID, before(e), nil, Updating); err != nil {
+				return err
+			}
+			return s.Ledger.Capture(ctx, tx, e.ID)
+		},
+		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
+			if _, err := s.turn(ctx, tx, table, e.ID, before(e), cause, Updating); err != nil {
+				return err
+			}
+			return s.Ledger.Void(ctx, tx, e.ID)
+		},
+	})
 }
 
 // syncOuter makes the fabric equal to the row of a port on a segment.

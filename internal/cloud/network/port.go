@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -317,9 +318,10 @@ func addresses(list string) (out []netip.Addr) {
 	return out
 }
 
-// uniq sorts and drops repeated and empty texts.
-func uniq(texts []string) []string {
-	texts = slices.Clone(texts)
-	slices.Sort(texts)
-	return slices.DeleteFunc(slices.Compact(texts), func(t string) bool { return t == "" })
+// uniq sorts and drops repeated and empty values.
+func uniq[T cmp.Ordered](values []T) []T {
+	values = slices.Clone(values)
+	slices.Sort(values)
+	var empty T
+	return slices.DeleteFunc(slices.Compact(values), func(v T) bool { return v == empty })
 }

@@ -34,18 +34,17 @@ func (s *Service) replaceIP(ctx context.Context, c *action.Call, q *replaceIPReq
 	if err != nil {
 		return nil, err
 	}
-	var op string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		m, err := kind.Machine(ctx, tx, c.Scope(), q.ResourceID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !m.Stopped {
-			return retcode.VMNotStopped.Errorf("%s is not Stopped", q.ResourceID)
+			return "", retcode.VMNotStopped.Errorf("%s is not Stopped", q.ResourceID)
 		}
 		port := new(Port)
 		if err := tx.NewSelect().Model(port).Where("id = ?", m.PortID).Scan(ctx); err != nil {
-			return err
+			return "", err
 		}
 		to := port.SubnetID
 		if q.SubnetID != "" {
@@ -53,53 +52,51 @@ func (s *Service) replaceIP(ctx context.Context, c *action.Call, q *replaceIPReq
 		}
 		n, err := subnetByID(ctx, tx, &VPC{ID: port.VPCID}, to)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := n.usable(); err != nil {
-			return err
+			return "", err
 		}
 		if port.IP == ip.String() && port.SubnetID == n.ID {
-			return lifecycle.ErrRepeat
+			return "", lifecycle.ErrRepeat
 		}
 		if carries, err := exists(ctx, tx, "SELECT 1 FROM vip_carrier WHERE port_id = ?", port.ID); err != nil {
-			return err
+			return "", err
 		} else if carries && n.ID != port.SubnetID {
-			return retcode.InvalidParameter.Errorf("%s carries VIPs of %s", q.ResourceID, port.SubnetID)
+			return "", retcode.InvalidParameter.Errorf("%s carries VIPs of %s", q.ResourceID, port.SubnetID)
 		}
 		if err := lockSubnet(ctx, tx, n); err != nil {
-			return err
+			return "", err
 		}
 		p, err := n.pool()
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !p.cidr.Contains(ip) {
-			return retcode.IPOutOfSegment.Errorf("%s is outside %s of %s", ip, p.cidr, p.id)
+			return "", retcode.IPOutOfSegment.Errorf("%s is outside %s of %s", ip, p.cidr, p.id)
 		}
 		num := offset(p.cidr, ip)
 		if !p.hands(num) {
-			return retcode.IPReserved.Errorf("%s of %s is kept for the network itself", ip, p.id)
+			return "", retcode.IPReserved.Errorf("%s of %s is kept for the network itself", ip, p.id)
 		}
 		if err := p.takeAt(ctx, tx, num, ofPort, port.ID); errors.Is(err, errTaken) {
-			return retcode.IPAlreadyAllocated.Errorf("%s of %s is taken", ip, p.id)
+			return "", retcode.IPAlreadyAllocated.Errorf("%s of %s is taken", ip, p.id)
 		} else if err != nil {
-			return err
+			return "", err
 		}
 		if err := port.leave(ctx, tx, ofPort, ofMove); err != nil {
-			return err
+			return "", err
 		}
 		was := map[string]string{"subnet": port.SubnetID, "num": strconv.FormatInt(port.Num, 10), "ip": port.IP}
 		if err := s.movePort(ctx, tx, port.ID, n.ID, num, ip.String()); err != nil {
-			return err
+			return "", err
 		}
 		if err := kind.Readdress(ctx, tx, q.ResourceID, n.ID); err != nil {
-			return err
+			return "", err
 		}
-		op, err = s.begin(ctx, tx, c, s.moveIP, port.Company, retcode.InvalidVMState,
+		return s.begin(ctx, tx, c, s.moveIP, port.Company, retcode.InvalidVMState,
 			edit{ID: port.ID, More: []string{q.ResourceID}, VPCs: []string{port.VPCID}, Was: was}, exclusive(q.ResourceID))
-		return err
 	})
-	return nil, s.accepted(err, op)
 }
 
 // leave hands the port's address from one kind of owner to another, both with the port's id.

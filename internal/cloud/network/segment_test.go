@@ -103,6 +103,26 @@ func TestSegments(t *testing.T) {
 		c.Admin.Must(t, "UpdateSegment", P{"SegmentID": id, "UpdateMode": "Device", "Device": "ext3", "Vlan": 0})
 		c.fabricSegment(t, id, "203.0.113.0/29 0 ext3")
 
+		c.Admin.Must(t, "UpdateSegment", P{"SegmentID": id, "EnableDHCP": false})
+		if i := c.segment(t, c.Admin, id); i.Int("AvailableCount") != 1 || i.String("DHCPServerIP") != "" {
+			t.Errorf("without DHCP %v", i)
+		}
+		c.Admin.Refuse(t, retcode.InvalidParameter, "UpdateSegment", P{"SegmentID": id, "UpdateMode": "DHCPServerIP", "DHCPServerIP": "203.0.113.3", "EnableDHCP": false})
+		c.Admin.Must(t, "UpdateSegment", P{"SegmentID": id, "EnableDHCP": true})
+		if i := c.segment(t, c.Admin, id); i.String("DHCPServerIP") != "203.0.113.1" {
+			t.Errorf("with DHCP %v", i)
+		}
+
+		// Names tell segments apart, tags find them.
+		rename := P{"ResourceID": id, "Name": "Bgp"}
+		c.Admin.Refuse(t, retcode.InvalidParameter, "ModifyNameAndRemark", rename)
+		c.Demo.Refuse(t, retcode.AdminOnly, "ModifyNameAndRemark", rename)
+		line := c.Admin.Must(t, "CreateSegment", P{"Name": "unicom", "Segment": "192.0.2.0/29", "Device": "ext4", "TagKeyValuePairs": []string{pair("line", "unicom")}}).String("SegmentID")
+		if all := c.Demo.Must(t, "DescribeSegment", P{"TagKeyValuePairs": []string{pair("line", "unicom")}}).Infos(); len(all) != 1 || all[0].String("SegmentID") != line {
+			t.Errorf("%v", all)
+		}
+		c.Admin.Must(t, "DeleteSegment", P{"SegmentID": line})
+
 		// Deleted when nothing is used, the bin included.
 		c.Admin.Refuse(t, retcode.InvalidResourceState, "DeleteSegment", P{"SegmentID": id})
 		mine := c.Demo.Must(t, "DescribeEIP", P{"OperatorName": id}).Infos()[0].String("EIPID")

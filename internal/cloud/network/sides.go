@@ -172,19 +172,17 @@ func (s *Service) unbindSecurityGroup(ctx context.Context, c *action.Call, q *un
 // is asked once in the transaction, to for each side, which says what it shall have.
 func (s *Service) changeSides(ctx context.Context, c *action.Call, resources, nic, nicType string, check func(context.Context, bun.Tx) error,
 	to func(holder string, port *Port, has string) (string, error)) (*action.Empty, error) {
-	if nicType != WAN && nicType != LAN {
-		return nil, retcode.InvalidNetworkType.Errorf("NICType is WAN or LAN, not %q", nicType)
+	if err := checkSide("NICType", nicType); err != nil {
+		return nil, err
 	}
 	ids, err := batch("ResourceID", resources)
 	if err != nil {
 		return nil, err
 	}
 	c.AddResource(ids...)
-	var operation string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		operation = ""
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		if err := check(ctx, tx); err != nil {
-			return err
+			return "", err
 		}
 		var change sideChanges
 		var locks []workflow.Lock
@@ -192,41 +190,33 @@ func (s *Service) changeSides(ctx context.Context, c *action.Call, resources, ni
 		for _, id := range ids {
 			port, err := s.holderPort(ctx, tx, c.Scope(), id, nic)
 			if err != nil {
-				return err
+				return "", err
 			}
 			if nicType == LAN && port.SegmentID != "" {
-				return retcode.InvalidNetworkType.Errorf("%s is on an external segment and has no inner side", port.ID)
+				return "", retcode.InvalidNetworkType.Errorf("%s is on an external segment and has no inner side", port.ID)
 			}
 			x := sideChange{Port: port.ID, VPC: port.key(), Inner: nicType == LAN, From: port.OuterSG}
 			if x.Inner {
 				x.From = port.InnerSG
 			}
 			if x.To, err = to(id, port, x.From); err != nil {
-				return err
+				return "", err
 			}
 			company = port.Company
 			if x.From == x.To {
 				continue
 			}
 			change.Sides = append(change.Sides, x)
-			locks = append(locks, workflow.Lock{Resource: port.ID, Exclusive: true})
+			locks = append(locks, exclusive(port.ID))
 			if id != port.ID {
-				locks = append(locks, workflow.Lock{Resource: id})
+				locks = append(locks, shared(id))
 			}
 		}
 		if len(change.Sides) == 0 {
-			return nil
+			return "", nil
 		}
-		operation, err = s.beginSides(ctx, tx, c, company, ids, change, locks)
-		return err
+		return s.beginSides(ctx, tx, c, company, ids, change, locks)
 	})
-	if err != nil {
-		return nil, err
-	}
-	if operation != "" {
-		s.Engine.Kick(operation)
-	}
-	return &action.Empty{}, nil
 }
 
 // beginSides writes the rows and accepts the operation. The groups that are left and taken are held, so that they
@@ -245,7 +235,7 @@ func (s *Service) beginSides(ctx context.Context, tx bun.Tx, c *action.Call, com
 		return "", err
 	}
 	for _, g := range groups {
-		locks = append(locks, workflow.Lock{Resource: g})
+		locks = append(locks, shared(g))
 	}
 	for _, x := range change.Sides {
 		if err := s.setSide(ctx, tx, x.Port, x.Inner, x.From, x.To); err != nil {
@@ -316,7 +306,8 @@ func (s *Service) describeSecurityGroupResource(ctx context.Context, c *action.C
 	if err != nil {
 		return nil, err
 	}
-	var rows []struct{ Port, OwnerKind, OwnerID, Side string }
+	type holding struct{ OwnerKind, OwnerID, Side string }
+	var rows []holding
 	sel := db.NewSelect().TableExpr(`(SELECT id AS port, owner_kind, owner_id, 'LAN' AS side FROM port WHERE inner_sg = ?0
 		UNION ALL SELECT id, owner_kind, owner_id, 'WAN' FROM port WHERE outer_sg = ?0) AS held`, g.ID)
 	n, err := sel.Count(ctx)
@@ -324,23 +315,16 @@ func (s *Service) describeSecurityGroupResource(ctx context.Context, c *action.C
 	if err != nil || q.Limit == 0 || int64(q.Offset) >= n {
 		return out, err
 	}
-	if err := sel.ColumnExpr("port, owner_kind, owner_id, side").OrderExpr("owner_id, port, side").Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx, &rows); err != nil {
+	if err := sel.ColumnExpr("owner_kind, owner_id, side").OrderExpr("owner_id, port, side").Offset(int64(q.Offset)).Limit(int64(q.Limit)).Scan(ctx, &rows); err != nil {
 		return nil, err
 	}
-	owners := make([]EIP, len(rows)) // describeTargets reads kinds and ids of what EIPs are bound to
-	for i, r := range rows {
-		owners[i].BindKind, owners[i].BindID = r.OwnerKind, r.OwnerID
-	}
-	names, err := s.describeTargets(ctx, owners)
+	owners, err := s.owners(ctx, column(rows, func(r *holding) Owner { return Owner{r.OwnerKind, r.OwnerID} }))
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range rows {
-		info := groupResource{Region: g.Region, SGID: g.ID, SGName: g.Name, NICType: r.Side, Name: names[r.OwnerID].Name, ResourceID: r.OwnerID, ResourceType: r.OwnerKind}
-		if r.OwnerID == "" {
-			info.ResourceID, info.ResourceType = r.Port, ofNIC
-		}
-		out.Infos = append(out.Infos, info)
+		out.Infos = append(out.Infos, groupResource{Region: g.Region, SGID: g.ID, SGName: g.Name, NICType: r.Side, Name: owners[r.OwnerID].Name,
+			ResourceID: r.OwnerID, ResourceType: r.OwnerKind})
 	}
 	return out, nil
 }

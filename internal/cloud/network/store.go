@@ -352,3 +352,13 @@ func (s *Service) forget(ctx context.Context) error {
 	}
 	return nil
 }
+
+// matchingPorts is database.Matching for rows of NICs and VIPs, whose addresses are in rows of ports.
+func matchingPorts(q *bun.SelectQuery, keyword string) *bun.SelectQuery {
+	if keyword == "" {
+		return q
+	}
+	return q.WhereGroup(" AND ", func(g *bun.SelectQuery) *bun.SelectQuery {
+		return database.Matching(g, keyword, "name", "id").WhereOr("id IN (SELECT id FROM port WHERE ip LIKE ? ESCAPE '\\')", database.Like(keyword))
+	})
+}

@@ -62,7 +62,7 @@ func (s *Service) describeTopology(ctx context.Context, c *action.Call, q *topol
 	if err := db.NewSelect().Model(&ports).Where("vpc_id = ? AND kept = ?", v.ID, false).Order("created_at", "id").Scan(ctx); err != nil {
 		return nil, err
 	}
-	owners, err := s.ownerNames(ctx, ports)
+	owners, err := s.owners(ctx, column(ports, (*Port).owner))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *Service) describeTopology(ctx context.Context, c *action.Call, q *topol
 	for _, p := range ports {
 		if !drawn[p.OwnerID] {
 			drawn[p.OwnerID] = true
-			node(p.OwnerID, p.OwnerKind, owners[p.OwnerID], "")
+			node(p.OwnerID, p.OwnerKind, owners[p.OwnerID].Name, "")
 		}
 		edge(p.OwnerID, p.SubnetID, "in")
 	}

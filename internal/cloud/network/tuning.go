@@ -125,18 +125,9 @@ func (s *Service) modifyBandwidth(ctx context.Context, c *action.Call, q *modify
 	if err := s.Catalog.CheckEIPSpec(ctx, known.Region, known.SegmentID, *q.Bandwidth); err != nil {
 		return nil, err
 	}
-	var operation string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-		operation, err = s.beginBandwidth(ctx, tx, c, q.EIPID, *q.Bandwidth)
-		return err
+	return &modifyBandwidthResponse{}, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
+		return s.beginBandwidth(ctx, tx, c, q.EIPID, *q.Bandwidth)
 	})
-	if err != nil && !errors.Is(err, lifecycle.ErrRepeat) {
-		return nil, err
-	}
-	if operation != "" {
-		s.Engine.Kick(operation)
-	}
-	return &modifyBandwidthResponse{}, nil
 }
 
 // beginBandwidth changes the bandwidth of an EIP; one that is bound is BandwidthChanging until its operation
@@ -181,11 +172,8 @@ func (s *Service) beginBandwidth(ctx context.Context, tx bun.Tx, c *action.Call,
 func accept(ctx context.Context, tx bun.Tx, flow *workflow.Workflow[eipTuning], c *action.Call, e *EIP, change eipTuning, more ...workflow.Lock) (string, error) {
 	change.eipChange = eipChange{EIP: e.ID, VPC: e.VPCID, Segment: e.SegmentID, Port: e.PortID}
 	operation, err := flow.Accept(ctx, tx, workflow.Request{Action: c.Action, Company: e.Company, Region: e.Region, Resources: []string{e.ID, e.BindID},
-		Locks: append(more, workflow.Lock{Resource: e.ID, Exclusive: true}, workflow.Lock{Resource: e.BindID})}, change)
-	if busy := new(workflow.BusyError); errors.As(err, &busy) {
-		err = retcode.InvalidResourceState.Errorf("%s is busy with %s", busy.Resource, busy.Action)
-	}
-	return operation, err
+		Locks: append(more, exclusive(e.ID), shared(e.BindID))}, change)
+	return operation, held(err, retcode.InvalidResourceState)
 }
 
 func (s *Service) settleBandwidth(ctx context.Context, tx bun.Tx, id string) error {
@@ -213,49 +201,39 @@ func (s *Service) updateDefaultGW(ctx context.Context, c *action.Call, q *update
 	if err != nil {
 		return nil, err
 	}
-	var operation string
-	err = s.DB.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
-		operation = ""
+	return nil, s.operate(ctx, func(ctx context.Context, tx bun.Tx) (string, error) {
 		if _, err := kind.Resolve(ctx, tx, c.Scope(), q.VMID, false); err != nil {
-			return err
+			return "", err
 		}
 		e, err := eipByID(ctx, tx, c.Scope(), q.EIPID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Ledger.Check(ctx, tx, e.ID); err != nil {
-			return err
+			return "", err
 		}
 		if err := e.check(verbEgress); err != nil {
-			return err
+			return "", err
 		}
 		if e.BindID != q.VMID {
-			return retcode.InvalidResourceState.Errorf("%s is bound to %s, not to %s", e.ID, e.BindID, q.VMID)
+			return "", retcode.InvalidResourceState.Errorf("%s is bound to %s, not to %s", e.ID, e.BindID, q.VMID)
 		}
 		segments, err := segmentsByID(ctx, tx, []string{e.SegmentID})
 		if err != nil {
-			return err
+			return "", err
 		}
 		if g := segments[e.SegmentID]; g == nil || !g.defaultRoute() {
-			return retcode.InvalidParameter.Errorf("the segment of %s has no default route", e.ID)
+			return "", retcode.InvalidParameter.Errorf("the segment of %s has no default route", e.ID)
 		}
 		if _, err := lockPort(ctx, tx, e.PortID); err != nil {
-			return err
+			return "", err
 		}
 		before, err := s.setEgress(ctx, tx, e.PortID, e.IPVersion, e.ID)
 		if err != nil || before == e.ID {
-			return err
+			return "", err
 		}
-		operation, err = accept(ctx, tx, s.egress, c, e, eipTuning{Egress: before}, workflow.Lock{Resource: e.PortID, Exclusive: true})
-		return err
+		return accept(ctx, tx, s.egress, c, e, eipTuning{Egress: before}, exclusive(e.PortID))
 	})
-	if err != nil {
-		return nil, err
-	}
-	if operation != "" {
-		s.Engine.Kick(operation)
-	}
-	return &action.Empty{}, nil
 }
 
 // setEgress makes an EIP the only default egress of its port, and tells which one was. The caller holds the port.

@@ -15,8 +15,8 @@ import (
 
 // Limits of VIPs.
 const (
-	maxCarriers   = 3 // machines or NICs of one VIP
-	maxVIPsOfPort = 5 // of one machine or NIC
+	maxCarriers  = 3 // machines or NICs of one VIP
+	maxVIPsOfOne = 5 // that one machine may carry, by all its interfaces
 )
 
 // What carries a VIP.
@@ -100,17 +100,34 @@ func (s *Service) carriersOf(ctx context.Context, tx bun.Tx, c *action.Call, v *
 		if err != nil {
 			return nil, err
 		}
-		if _, err := lockPort(ctx, tx, port.ID); err != nil {
+		if err := checkCarrier(ctx, tx, v, port.ID, id); err != nil {
 			return nil, err
-		}
-		if n, err := tx.NewSelect().Model((*carrierRow)(nil)).Where("port_id = ? AND vip_id <> ?", port.ID, v.ID).Count(ctx); err != nil {
-			return nil, err
-		} else if n >= maxVIPsOfPort {
-			return nil, retcode.BindLimitReached.Errorf("%s carries %d VIPs", id, n)
 		}
 		out = append(out, carrierRow{VIPID: v.ID, PortID: port.ID, ResourceID: id})
 	}
 	return out, nil
+}
+
+// checkCarrier refuses one VIP too many for a machine (208), and keeps its interfaces from changing. id is what the
+// tenant called it by.
+func checkCarrier(ctx context.Context, tx bun.Tx, v *vipRow, portID, id string) error {
+	var ports []string
+	if err := tx.NewRaw("SELECT id FROM port WHERE owner_id = (SELECT owner_id FROM port WHERE id = ?) ORDER BY id", portID).Scan(ctx, &ports); err != nil {
+		return err
+	}
+	for _, port := range ports {
+		if _, err := lockPort(ctx, tx, port); err != nil {
+			return err
+		}
+	}
+	var there int
+	if err := tx.NewRaw("SELECT COUNT(DISTINCT vip_id) FROM vip_carrier WHERE port_id IN (?) AND vip_id <> ?", bun.In(ports), v.ID).Scan(ctx, &there); err != nil {
+		return err
+	}
+	if there >= maxVIPsOfOne {
+		return retcode.BindLimitReached.Errorf("the machine of %s carries %d VIPs", id, there)
+	}
+	return nil
 }
 
 func (s *Service) nicCarrier(ctx context.Context, tx bun.Tx, v *vipRow, id string) (*Port, error) {
@@ -263,25 +280,7 @@ func (s *Service) registerVIP() {
 			return err
 		},
 	})
-	s.limitVIP = s.registerEdit(editing{
-		name: "vip.bandwidth",
-		revert: func(ctx context.Context, tx bun.Tx, e *edit) error {
-			_, err := tx.NewRaw("UPDATE vip SET bandwidth = CAST(? AS BIGINT) WHERE id = ? AND state = ?", e.Was["bandwidth"], e.ID, Updating).Exec(ctx)
-			return err
-		},
-		settle: func(ctx context.Context, tx bun.Tx, e *edit) error {
-			if _, err := s.turn(ctx, tx, "vip", e.ID, Available, nil, Updating); err != nil {
-				return err
-			}
-			return s.Ledger.Capture(ctx, tx, e.ID)
-		},
-		abort: func(ctx context.Context, tx bun.Tx, e *edit, cause error) error {
-			if _, err := s.turn(ctx, tx, "vip", e.ID, Available, cause, Updating); err != nil {
-				return err
-			}
-			return s.Ledger.Void(ctx, tx, e.ID)
-		},
-	})
+	s.limitVIP = s.registerLimit("vip.bandwidth", "vip")
 	s.RegisterTarget(ofVIP, vipTarget{s})
 }
 

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
-	"github.com/lingyun-cloud/lingyun/internal/cloud/identity"
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
@@ -167,110 +165,6 @@ func (c *cloud) attached(t *testing.T, vm string) string {
 	c.Demo.Must(t, "AttachNIC", to(nic, vm))
 	c.nicIs(t, nic, "Bound")
 	return nic
-}
-
-func TestOuterVIPsAreCharged(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		c := start(t, db, nil)
-		quoted := func(name string, p P) float64 {
-			t.Helper()
-			return yuan(t, c.Demo.Must(t, name, p).Infos()[0], "Price")
-		}
-		spent := func(do func()) float64 {
-			t.Helper()
-			before := c.balance(t)
-			do()
-			return before - c.balance(t)
-		}
-		same := func(what string, got, want, tolerance float64) {
-			t.Helper()
-			if math.Abs(got-want) > tolerance {
-				t.Errorf("%s: %v, want %v", what, got, want)
-			}
-		}
-		var id string
-		for _, chargeType := range []string{"Dynamic", "Year", "Month"} {
-			order := c.outerVIP(chargeType, 3, P{"Quantity": 2, "AutoRenew": true})
-			price := quoted("GetVIPPrice", order)
-			if price <= 0 {
-				t.Fatalf("%s costs %v", chargeType, price)
-			}
-			same(chargeType, spent(func() { id = c.vip(t, order) }), price, 1e-6)
-			if i := c.vipIs(t, id, "Available"); i.String("ChargeType") != chargeType || i.String("AutoRenew") != "true" {
-				t.Errorf("%v", i)
-			}
-			orders := c.orders(t, id)
-			if len(orders) != 1 {
-				t.Fatalf("%d orders", len(orders))
-			}
-			same("the order", yuan(t, orders[0], "AmountTotal"), price, 1e-6)
-			if chargeType == "Month" {
-				break
-			}
-			back := -spent(func() {
-				c.Demo.Must(t, "ReleaseVIP", P{"VIPID": id})
-				c.goes(t, "DescribeVIP", "VIPIDs", id)
-			})
-			if chargeType == "Dynamic" {
-				price = 0
-			}
-			same("released at once, "+chargeType, back, price, 0.01) // but for the seconds between
-		}
-		c.Clock.Advance(30 * 24 * time.Hour)
-		change := func(mbps int) P { return P{"VIPID": id, "Bandwidth": mbps} }
-		more := quoted("GetVIPDiffPrice", change(9))
-		same("more bandwidth", spent(func() {
-			c.Demo.Must(t, "UpdateVIPBandwidth", change(9))
-			c.vipIs(t, id, "Available")
-		}), more, 0.01)
-		same("the same bandwidth", spent(func() { c.Demo.Must(t, "UpdateVIPBandwidth", change(9)) }), 0, 0)
-		same("less, quoted", quoted("GetVIPDiffPrice", change(2)), 0, 0)
-		c.Demo.Refuse(t, retcode.InvalidResourceBizState, "UpdateVIPBandwidth", change(2)) // before the last day
-		c.Demo.Must(t, "UpdateAutoRenew", P{"ResourceIDs": []string{id}, "AutoRenew": false})
-		if c.vipIs(t, id, "Available").String("AutoRenew") != "false" {
-			t.Error("the VIP still shows that it renews itself")
-		}
-		c.doctor(t)
-	})
-}
-
-func TestOuterVIPsNeedMoneyAndQuota(t *testing.T) {
-	c := start(t, dbtest.SQLite(t), nil)
-	k, err := c.Identity.CreateTenant(t.Context(), identity.NewTenant{Name: "poor", Email: "poor@example.com", Region: catalog.DefaultRegion})
-	if err != nil {
-		t.Fatal(err)
-	}
-	poor := &controllertest.Client{URL: c.URL, Company: k.Company, Account: k.Account, Email: k.Email, PublicKey: k.PublicKey, PrivateKey: k.PrivateKey}
-	order := c.outerVIP("Year", 2, P{"VPCID": poor.Must(t, "DescribeVPC", nil).Infos()[0].String("VPCID")})
-	price := yuan(t, poor.Must(t, "GetVIPPrice", order).Infos()[0], "Price")
-	pay := func(amount int, serial string) {
-		c.Admin.Must(t, "Recharge", P{"CompanyID": poor.Company, "Amount": amount, "FromType": "INPOUR_FROM_OFFLINE", "SerialNo": serial})
-	}
-	pay(int(price)-1, "bank-1")
-	poor.Refuse(t, retcode.InsufficientBalance, "AllocateVIP", order)
-	c.doctor(t) // neither an address nor quota is kept for it
-	pay(100, "bank-2")
-	id := poor.Must(t, "AllocateVIP", order).String("VIPID")
-	is := func(status string) func() bool {
-		return func() bool {
-			return poor.Must(t, "DescribeVIP", P{"VIPIDs": []string{id}}).Infos()[0].String("Status") == status
-		}
-	}
-	controllertest.Eventually(t, 30*time.Second, "it is there", is("Available"))
-	poor.Refuse(t, retcode.InsufficientBalance, "UpdateVIPBandwidth", P{"VIPID": id, "Bandwidth": 5})
-	poor.Refuse(t, retcode.InsufficientBalance, "RenewResource", P{"ResourceID": id})
-	if i := poor.Must(t, "DescribeVIP", nil).Infos()[0]; i.Int("Bandwidth") != 2 || i.String("Status") != "Available" {
-		t.Errorf("%v", i)
-	}
-	// Used up, nothing is paid.
-	c.Admin.Must(t, "SetAccountQuota", P{"CompanyID": c.Demo.Company, "ResourceType": "VIP", "FactorType": "FACTOR_AMOUNT", "Quota": 1})
-	c.vip(t, c.outerVIP("Dynamic", 2, nil))
-	before := c.balance(t)
-	c.Demo.Refuse(t, retcode.QuotaExceeded, "AllocateVIP", c.outerVIP("Year", 2, nil))
-	if now := c.balance(t); now != before {
-		t.Errorf("%v were paid for nothing", before-now)
-	}
-	c.doctor(t)
 }
 
 func TestOuterVIPsExpire(t *testing.T) {

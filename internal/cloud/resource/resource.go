@@ -315,7 +315,9 @@ func (d *Directory) Rename(ctx context.Context, tx bun.Tx, s action.Scope, id, n
 		}
 		q = q.Set("remark = ?", text)
 	}
-	if _, err = q.Exec(ctx); err != nil {
+	if _, err = q.Exec(ctx); database.IsUnique(err) {
+		return retcode.InvalidParameter.Errorf("Name: another resource is called %s", name)
+	} else if err != nil {
 		return err
 	}
 	return d.note(ctx, tx, id, name, item.Project)
