@@ -119,8 +119,8 @@ func run(t *testing.T, binary, url string, kills int, seed uint64) {
 	}
 	slices.Sort(never)
 	t.Logf("%d kills: %d requests accepted; settled at the latest %v after the restart; accepted never:\n%s", kills, all, slowest.Round(10*time.Millisecond), strings.Join(never, "\n"))
-	if kills > 5 && len(never) > len(w.deeds)/2 {
-		t.Error("most of what the load wanted was never accepted: this proves little")
+	if kills > 10 && len(never) > len(w.deeds)/5 {
+		t.Error("much of what the load wanted was never accepted: this proves little")
 	}
 }
 
@@ -214,6 +214,7 @@ type load struct {
 	accepted map[string]int    // calls, by action
 	refused  map[string]string // the last message, by action
 	uploads  []upload
+	keyed    []p // bindings of key pairs
 	lists    map[string]listing
 	made     map[string]bool // answered to a create
 	dropped  map[string]bool // asked to be destroyed, by any client, perhaps before the creator had its answer
@@ -293,14 +294,45 @@ func (w *load) call(who *controllertest.Client, name string, more ...p) (control
 	return r, err
 }
 
-// step does one thing that a tenant or an administrator does.
+// step does one thing that a tenant or an administrator does. For one that cannot be done, and never could, it does one
+// of those that make what it needs.
 func (w *load) step(random *rand.Rand) error {
-	u := &user{load: w, random: random}
+	name := w.choose(random)
+	for range 4 {
+		done, err := w.try(random, name)
+		before := w.deeds[name].after
+		if done || err != nil || len(before) == 0 {
+			return err
+		}
+		name = before[random.IntN(len(before))]
+	}
+	return nil
+}
+
+// choose draws an action: as often as it is said to be done, or, half of the time, the one of a few that was accepted
+// least.
+func (w *load) choose(random *rand.Rand) string {
 	name := w.names[random.IntN(len(w.names))]
+	if random.IntN(2) == 0 {
+		return name
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for range 5 {
+		if other := w.names[random.IntN(len(w.names))]; w.accepted[other] < w.accepted[name] {
+			name = other
+		}
+	}
+	return name
+}
+
+// try calls an action, and tells whether it was accepted, now or at some time before.
+func (w *load) try(random *rand.Rand, name string) (done bool, err error) {
+	u := &user{load: w, random: random}
 	d := w.deeds[name]
 	q := d.ask(u)
 	if u.missing {
-		return u.err
+		return false, u.err
 	}
 	who := w.demo
 	if d.admin {
@@ -309,13 +341,14 @@ func (w *load) step(random *rand.Rand) error {
 	w.drop(name, q)
 	r, err := w.call(who, name, q)
 	if err != nil {
-		return err
+		return false, err
 	}
 	w.mu.Lock()
 	if r.Code != 0 {
 		w.refused[name] = r.Message
+		done = w.accepted[name] > 0
 		w.mu.Unlock()
-		return nil
+		return done, nil
 	}
 	w.accepted[name]++
 	if id := r.String(promised[name]); id != "" {
@@ -325,7 +358,7 @@ func (w *load) step(random *rand.Rand) error {
 	if d.then != nil {
 		d.then(u, q, r)
 	}
-	return nil
+	return true, nil
 }
 
 // promised are the ids that stay until somebody destroys what they are of, by action.

@@ -3,6 +3,8 @@ package crash
 import (
 	"bytes"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
 )
@@ -28,13 +30,13 @@ func ofUpload(more p) func(u *user) p {
 }
 
 var imageDeeds = product{
-	"CreateCustomImage": {often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageName": named} }},
-	"AbortCustomImage":  {ask: func(u *user) p { return p{"ImageID": u.a(images, "Making")} }},
-	"DeleteCustomImage": {often: 2, ask: func(u *user) p { return p{"ImageID": u.own(images).String("ImageID")} }},
-	"UpdateImage": {ask: func(u *user) p {
-		return p{"CompanyID": u.company, "ImageID": u.own(images).String("ImageID"), "OSDistribution": "Debian", "OSType": "Linux", "OSVersion": "12", "SetArch": "x86_64"}
+	"CreateCustomImage": {after: after("StopVMInstance"), often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageName": named} }},
+	"AbortCustomImage":  {after: after("CreateCustomImage"), ask: func(u *user) p { return p{"ImageID": u.a(images, "Making")} }},
+	"DeleteCustomImage": {after: after("CreateCustomImage", "AbortImageMultipartUpload"), often: 2, ask: func(u *user) p { return p{"ImageID": u.custom()} }},
+	"UpdateImage": {after: after("CreateCustomImage"), ask: func(u *user) p {
+		return p{"CompanyID": u.company, "ImageID": u.custom(), "OSDistribution": "Debian", "OSType": "Linux", "OSVersion": "12", "SetArch": "x86_64"}
 	}},
-	"GetImageDownloadURL": {ask: func(u *user) p { return p{"ImageID": u.own(images).String("ImageID")} }},
+	"GetImageDownloadURL": {after: after("CreateCustomImage"), ask: func(u *user) p { return p{"ImageID": u.custom()} }},
 	"ImportImage": {often: 2, ask: func(u *user) p {
 		return p{"CompanyID": u.company, "ImageName": named, "ImageFormat": "iso", "ImportType": "Local", "OSDistribution": "Rescue", "OSType": "Linux"}
 	}, then: func(u *user, _ p, r controllertest.Response) {
@@ -42,7 +44,7 @@ var imageDeeds = product{
 		defer u.mu.Unlock()
 		u.uploads = append(u.uploads, upload{r.String("ImageID"), r.String("UploadID")})
 	}},
-	"UploadImagePart": {often: 3, ask: ofUpload(p{"PartNumber": 1, "PartSize": len(part)}), then: func(_ *user, _ p, r controllertest.Response) {
+	"UploadImagePart": {after: after("ImportImage"), often: 3, ask: ofUpload(p{"PartNumber": 1, "PartSize": len(part)}), then: func(_ *user, _ p, r controllertest.Response) {
 		q, err := http.NewRequest(http.MethodPut, r.String("UploadURL"), bytes.NewReader(part))
 		if err != nil {
 			return
@@ -51,26 +53,25 @@ var imageDeeds = product{
 			answer.Body.Close()
 		}
 	}},
-	"CompleteImageMultipartUpload": {often: 3, ask: ofUpload(nil)},
-	"AbortImageMultipartUpload":    {ask: ofUpload(nil)},
+	"CompleteImageMultipartUpload": {after: after("UploadImagePart"), often: 3, ask: ofUpload(nil)},
+	"AbortImageMultipartUpload":    {after: after("ImportImage"), ask: ofUpload(nil)},
 
 	"ImportBaseImage": {admin: true, ask: func(*user) p { return p{"Name": named, "FileName": baseFile} }},
-	"CloneCustomImageToBaseImage": {admin: true, ask: func(u *user) p {
-		return p{"CompanyID": u.company, "SourceImageID": u.own(images).String("ImageID"), "DestImageName": named}
+	"CloneCustomImageToBaseImage": {after: after("CreateCustomImage"), admin: true, ask: func(u *user) p {
+		return p{"CompanyID": u.company, "SourceImageID": u.custom(), "DestImageName": named}
 	}},
-	"DeleteBaseImage": {admin: true, ask: func(*user) p { return p{"ImageID": "cn-image-" + named} }},
+	"DeleteBaseImage": {after: after("ImportBaseImage", "CloneCustomImageToBaseImage"), admin: true, ask: func(*user) p { return p{"ImageID": "cn-image-" + named} }},
 }
 
 // upload is one of the last that were begun.
-func (u *user) upload() upload {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if len(u.uploads) == 0 {
-		u.missing = true
-		return upload{}
-	}
-	last := u.uploads[max(0, len(u.uploads)-5):]
-	return last[u.random.IntN(len(last))]
+func (u *user) upload() upload { return latest(u, &u.uploads) }
+
+// custom is an image of the tenant's own, mostly one that can be used.
+func (u *user) custom() string {
+	own := slices.DeleteFunc(slices.Clone(u.list(images.list, nil)), func(i controllertest.Info) bool {
+		return !strings.HasPrefix(i.String("ImageID"), "image-")
+	})
+	return u.any(own, func(i controllertest.Info) bool { return i.String("ImageStatus") == "Used" }).String("ImageID")
 }
 
 // disc is an image that goes into a drive.

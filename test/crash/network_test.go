@@ -21,30 +21,35 @@ var vpcDeeds = product{
 	"CreateVPC": {often: 2, ask: func(u *user) p {
 		return with(p{"Name": named, "Network": fmt.Sprintf("192.168.%d.0/24", u.random.IntN(256))}, u.maybe(p{"EnableGateway": true}))
 	}},
-	"DeleteVPC": {ask: func(u *user) p { return p{"VPCID": u.own(networks).String("VPCID")} }},
-	"UpdateVPCGateway": {ask: func(u *user) p {
+	"DeleteVPC": {after: after("CreateVPC"), ask: func(u *user) p { return p{"VPCID": u.own(networks).String("VPCID")} }},
+	"UpdateVPCGateway": {after: after("CreateVPC"), ask: func(u *user) p {
 		return p{"VPCID": u.own(networks).String("VPCID"), "EnableGateway": one(u, true, false)}
 	}},
-	"CreateSubnet": {often: 3, ask: func(u *user) p {
+	"CreateSubnet": {after: after("CreateVPC"), often: 3, ask: func(u *user) p {
 		v := u.own(networks)
 		return p{"Name": named, "VPCID": v.String("VPCID"), "Network": strings.Replace(v.String("Network"), ".0/24", fmt.Sprintf(".%d/26", one(u, 0, 64, 128, 192)), 1)}
 	}},
-	"DeleteSubnet": {ask: func(u *user) p { return p{"SubnetID": u.own(subnets).String("SubnetID")} }},
-	"AssociateVPCPeering": {ask: func(u *user) p {
-		return p{"VPCID": u.own(networks).String("VPCID"), "PeerType": "VPC", "PeerID": u.own(networks).String("VPCID")}
+	"DeleteSubnet": {after: after("CreateSubnet"), ask: func(u *user) p { return p{"SubnetID": u.own(subnets).String("SubnetID")} }},
+	"AssociateVPCPeering": {after: after("CreateVPC", "UpdateVPCGateway"), ask: func(u *user) p {
+		linkable := func() string {
+			return u.any(u.list(networks.list, nil), func(i controllertest.Info) bool { return i.String("EnableGateway") == "true" }).String("VPCID")
+		}
+		return p{"VPCID": linkable(), "PeerType": "VPC", "PeerID": linkable()}
 	}},
-	"DissociateVPCPeering": {ask: func(u *user) p {
+	"DissociateVPCPeering": {after: after("AssociateVPCPeering"), ask: func(u *user) p {
 		vpc := u.own(networks).String("VPCID")
 		return p{"VPCID": vpc, "PeerType": "VPC", "PeerID": u.any(u.list("DescribeVPCPeering", p{"VPCID": vpc}), nil).String("PeerID")}
 	}},
-	"ReplaceIP": {ask: func(u *user) p {
+	"ReplaceIP": {after: after("StopVMInstance"), ask: func(u *user) p {
 		return p{"ResourceID": u.a(vms, off), "IP": fmt.Sprintf("10.0.0.%d", 100+u.random.IntN(100))}
 	}},
 	"CreateSubnetRoute": {often: 2, ask: func(u *user) p {
 		return p{"SubnetID": u.spec["SubnetID"], "Destination": fmt.Sprintf("203.0.%d.0/24", u.random.IntN(256)), "NextHopType": "VM", "NextHop": u.a(vms, on, off)}
 	}},
-	"UpdateSubnetRoute": {ask: func(u *user) p { return with(u.route(), p{"Destination": "203.1.0.0/24"}) }},
-	"DeleteSubnetRoute": {ask: func(u *user) p {
+	"UpdateSubnetRoute": {after: after("CreateSubnetRoute"), ask: func(u *user) p {
+		return with(u.route(), p{"Destination": fmt.Sprintf("203.1.%d.0/24", u.random.IntN(256))})
+	}},
+	"DeleteSubnetRoute": {after: after("CreateSubnetRoute"), ask: func(u *user) p {
 		q := u.route()
 		return p{"SubnetID": q["SubnetID"], "RouteIDs": []string{q["RouteID"].(string)}}
 	}},
@@ -58,14 +63,19 @@ var nicDeeds = product{
 		subnet := u.row(subnets)
 		return p{"Name": named, "VPCID": subnet.String("VPCID"), "SubnetID": subnet.String("SubnetID")}
 	}},
-	"AttachNIC": {often: 4, ask: func(u *user) p { return p{"NICID": u.a(nics, "Free"), "ResourceID": u.a(vms, on, off)} }},
-	"DetachNIC": {often: 3, ask: func(u *user) p {
+	"AttachNIC": {after: after("CreateNIC", "DetachNIC"), often: 4, ask: func(u *user) p { return p{"NICID": u.a(nics, "Free"), "ResourceID": u.a(vms, on, off)} }},
+	"DetachNIC": {after: after("AttachNIC"), often: 3, ask: func(u *user) p {
 		n := u.row(nics, "Bound")
 		return p{"NICID": n.String("NICID"), "ResourceID": n.String("BindResourceID")}
 	}},
-	"DeleteNIC":            {often: 2, ask: func(u *user) p { return p{"NICID": u.a(nics, "Free")} }},
-	"UpdateNICIPBandwidth": {ask: func(u *user) p { return p{"NICID": u.a(nics, "Bound", "Free"), "Bandwidth": one(u, 5, 10)} }},
-	"UpdateNICMAC":         {ask: func(u *user) p { return p{"NICID": u.a(nics, "Free"), "MAC": u.mac()} }},
+	"DeleteNIC":            {after: after("CreateNIC", "DetachNIC"), often: 2, ask: func(u *user) p { return p{"NICID": u.a(nics, "Free")} }},
+	"UpdateNICIPBandwidth": {after: after("CreateNIC"), ask: func(u *user) p { return p{"NICID": u.outer(nics, "NICType"), "Bandwidth": one(u, 5, 10)} }},
+	"UpdateNICMAC":         {after: after("CreateNIC", "DetachNIC"), ask: func(u *user) p { return p{"NICID": u.a(nics, "Free"), "MAC": u.mac()} }},
+}
+
+// outer is mostly one on an external segment, where field says so.
+func (u *user) outer(k thing, field string) string {
+	return u.any(u.list(k.list, nil), func(i controllertest.Info) bool { return i.String(field) == "WAN" }).String(k.id)
 }
 
 var vipDeeds = product{
@@ -76,11 +86,11 @@ var vipDeeds = product{
 		}
 		return with(q, u.maybe(p{"AssociatedResourceIDs": []string{u.a(vms, on, off)}}))
 	}},
-	"UpdateVIPBindResource": {ask: func(u *user) p {
+	"UpdateVIPBindResource": {after: after("AllocateVIP"), ask: func(u *user) p {
 		return with(p{"VIPID": u.a(vips)}, u.maybe(p{"AssociatedResourceIDs": []string{u.a(vms, on, off)}}))
 	}},
-	"UpdateVIPBandwidth": {ask: func(u *user) p { return p{"VIPID": u.a(vips), "Bandwidth": one(u, 5, 10)} }},
-	"ReleaseVIP":         {ask: func(u *user) p { return p{"VIPID": u.a(vips)} }},
+	"UpdateVIPBandwidth": {after: after("AllocateVIP"), ask: func(u *user) p { return p{"VIPID": u.outer(vips, "VIPType"), "Bandwidth": one(u, 5, 10)} }},
+	"ReleaseVIP":         {after: after("AllocateVIP"), ask: func(u *user) p { return p{"VIPID": u.a(vips)} }},
 }
 
 func (u *user) cidr() string { return fmt.Sprintf("198.19.%d.0/24", u.random.IntN(256)) }
@@ -102,13 +112,13 @@ func (u *user) ruled() (group, rule string) {
 
 var groupDeeds = product{
 	"CreateSecurityGroup":     {often: 2, ask: func(u *user) p { return p{"Name": named, "Rule": []string{u.rule()}} }},
-	"DeleteSecurityGroup":     {ask: func(u *user) p { return p{"SGID": u.own(groups).String("SGID")} }},
-	"CreateSecurityGroupRule": {ask: func(u *user) p { return p{"SGID": u.own(groups).String("SGID"), "Rules": []string{u.rule()}} }},
-	"UpdateSecurityGroupRule": {ask: func(u *user) p {
+	"DeleteSecurityGroup":     {after: after("CreateSecurityGroup"), ask: func(u *user) p { return p{"SGID": u.own(groups).String("SGID")} }},
+	"CreateSecurityGroupRule": {after: after("CreateSecurityGroup"), ask: func(u *user) p { return p{"SGID": u.own(groups).String("SGID"), "Rules": []string{u.rule()}} }},
+	"UpdateSecurityGroupRule": {after: after("CreateSecurityGroupRule"), ask: func(u *user) p {
 		group, rule := u.ruled()
 		return p{"SGID": group, "Rules": []string{u.rule() + "|" + rule}}
 	}},
-	"DeleteSecurityGroupRule": {ask: func(u *user) p {
+	"DeleteSecurityGroupRule": {after: after("CreateSecurityGroupRule"), ask: func(u *user) p {
 		group, rule := u.ruled()
 		return p{"SGID": group, "SGRuleID": rule}
 	}},
@@ -116,12 +126,12 @@ var groupDeeds = product{
 		return p{"ResourceID": u.a(vms, on, off), "SGID": u.a(groups), "NICType": one(u, "LAN", "WAN")}
 	}},
 	"CreateIPGroup":       {ask: func(u *user) p { return p{"Name": named, "Rules": u.cidr()} }},
-	"UpdateIPGroup":       {ask: func(u *user) p { return p{"IPGroupID": u.a(ipGroups), "Rules": u.cidr()} }},
-	"DeleteIPGroup":       {ask: func(u *user) p { return p{"IPGroupID": u.a(ipGroups)} }},
+	"UpdateIPGroup":       {after: after("CreateIPGroup"), ask: func(u *user) p { return p{"IPGroupID": u.a(ipGroups), "Rules": u.cidr()} }},
+	"DeleteIPGroup":       {after: after("CreateIPGroup"), ask: func(u *user) p { return p{"IPGroupID": u.a(ipGroups)} }},
 	"CreatePortGroup":     {ask: func(u *user) p { return p{"Name": named, "Rules": u.port()} }},
-	"UpdatePortGroup":     {ask: func(u *user) p { return p{"PortGroupID": u.a(portGroups), "Rules": u.port()} }},
-	"DeletePortGroup":     {ask: func(u *user) p { return p{"PortGroupID": u.a(portGroups)} }},
-	"UnBindSecurityGroup": {ask: func(u *user) p { return p{"ResourceID": u.a(vms, on, off), "NICType": one(u, "LAN", "WAN")} }},
+	"UpdatePortGroup":     {after: after("CreatePortGroup"), ask: func(u *user) p { return p{"PortGroupID": u.a(portGroups), "Rules": u.port()} }},
+	"DeletePortGroup":     {after: after("CreatePortGroup"), ask: func(u *user) p { return p{"PortGroupID": u.a(portGroups)} }},
+	"UnBindSecurityGroup": {after: after("BindSecurityGroup"), ask: func(u *user) p { return p{"ResourceID": u.a(vms, on, off), "NICType": one(u, "LAN", "WAN")} }},
 }
 
 // onVM and offVM bind and unbind an address.
@@ -136,31 +146,31 @@ func offVM(u *user, k thing) p {
 
 var eipDeeds = product{
 	"AllocateEIP": {often: 3, ask: func(u *user) p { return bought(p{"OperatorName": "Bgp", "Bandwidth": 10}) }},
-	"BindEIP":     {often: 6, ask: func(u *user) p { return onVM(u, eips, "Free") }},
-	"UnBindEIP":   {often: 4, ask: func(u *user) p { return offVM(u, eips) }},
-	"ReleaseEIP":  {often: 3, ask: func(u *user) p { return p{"EIPID": u.a(eips, "Free")} }},
-	"ModifyEIPBandwidth": {often: 2, ask: func(u *user) p {
+	"BindEIP":     {after: after("AllocateEIP", "UnBindEIP"), often: 6, ask: func(u *user) p { return onVM(u, eips, "Free") }},
+	"UnBindEIP":   {after: after("BindEIP"), often: 4, ask: func(u *user) p { return offVM(u, eips) }},
+	"ReleaseEIP":  {after: after("AllocateEIP", "UnBindEIP"), often: 3, ask: func(u *user) p { return p{"EIPID": u.a(eips, "Free")} }},
+	"ModifyEIPBandwidth": {after: after("AllocateEIP"), often: 2, ask: func(u *user) p {
 		return p{"EIPID": u.a(eips), "Bandwidth": one(u, 5, 10, 20)}
 	}},
 	"CreatePhysicalIP": {ask: func(*user) p { return p{"Name": named, "OperatorName": "Bgp"} }},
-	"BindPhysicalIP":   {ask: func(u *user) p { return onVM(u, physical) }},
-	"UnbindPhysicalIP": {ask: func(u *user) p { return offVM(u, physical) }},
-	"DeletePhysicalIP": {ask: func(u *user) p { return p{"PhysicalIPID": u.a(physical)} }},
+	"BindPhysicalIP":   {after: after("CreatePhysicalIP", "UnbindPhysicalIP"), ask: func(u *user) p { return onVM(u, physical) }},
+	"UnbindPhysicalIP": {after: after("BindPhysicalIP"), ask: func(u *user) p { return offVM(u, physical) }},
+	"DeletePhysicalIP": {after: after("CreatePhysicalIP", "UnbindPhysicalIP"), ask: func(u *user) p { return p{"PhysicalIPID": u.a(physical)} }},
 
 	"CreateSegment": {admin: true, ask: func(u *user) p {
 		n := u.random.IntN(16)
 		return p{"Name": fmt.Sprint(named, n), "Segment": fmt.Sprintf("198.51.100.%d/28", 16*n), "Device": "provider", "Vlan": 100 + n}
 	}},
-	"UpdateSegment": {admin: true, ask: func(u *user) p {
+	"UpdateSegment": {after: after("CreateSegment"), admin: true, ask: func(u *user) p {
 		return p{"SegmentID": u.own(segments).String("SegmentID"), "TotalBandwidth": one(u, 0, 100)}
 	}},
-	"DeleteSegment": {admin: true, ask: func(u *user) p { return p{"SegmentID": u.own(segments).String("SegmentID")} }},
-	"CreateSegmentRoute": {admin: true, ask: func(u *user) p {
+	"DeleteSegment": {after: after("CreateSegment"), admin: true, ask: func(u *user) p { return p{"SegmentID": u.own(segments).String("SegmentID")} }},
+	"CreateSegmentRoute": {after: after("CreateSegment"), admin: true, ask: func(u *user) p {
 		g := u.own(segments)
 		return p{"SegmentID": g.String("SegmentID"), "Destination": fmt.Sprintf("198.19.%d.0/24", u.random.IntN(256)), "NextHop": g.String("Gateway")}
 	}},
-	"UpdateSegmentRoute": {admin: true, ask: func(u *user) p { return with(u.segmentRoute(), p{"Destination": "198.18.0.0/24"}) }},
-	"DeleteSegmentRoute": {admin: true, ask: func(u *user) p {
+	"UpdateSegmentRoute": {after: after("CreateSegmentRoute"), admin: true, ask: func(u *user) p { return with(u.segmentRoute(), p{"Destination": "198.18.0.0/24"}) }},
+	"DeleteSegmentRoute": {after: after("CreateSegmentRoute"), admin: true, ask: func(u *user) p {
 		q := u.segmentRoute()
 		return p{"SegmentID": q["SegmentID"], "RouteIDs": []string{q["RouteID"].(string)}}
 	}},

@@ -17,9 +17,9 @@ func ofVMTag(u *user) p {
 
 var tagDeeds = product{
 	"CreateTag": {ask: func(u *user) p { return p{"Key": named, "Values": []string{fmt.Sprint(u.random.IntN(4))}} }},
-	"DeleteTag": {often: 2, ask: func(u *user) p { return p{"Key": named, "Value": fmt.Sprint(u.random.IntN(4))} }},
+	"DeleteTag": {after: after("CreateTag", "UnBindTag"), often: 2, ask: func(u *user) p { return p{"Key": named, "Value": fmt.Sprint(u.random.IntN(4))} }},
 	"BindTag":   {often: 2, ask: ofVMTag},
-	"UnBindTag": {ask: ofVMTag},
+	"UnBindTag": {after: after("BindTag"), ask: ofVMTag},
 	"SetResourceTags": {ask: func(u *user) p {
 		return p{"ResourceType": "VM", "ResourceID": u.a(vms), "KeyValuePairs": []string{u.pair()}}
 	}},
@@ -32,11 +32,11 @@ func atOnce(u *user) p {
 
 var timerDeeds = product{
 	"CreateTimer": {often: 2, ask: func(u *user) p { return with(atOnce(u), p{"Task": "CreateSnapshot"}) }},
-	"UpdateTimer": {ask: func(u *user) p { return with(atOnce(u), p{"TimerID": u.a(timers)}) }},
-	"DeleteTimer": {often: 2, ask: func(u *user) p { return p{"TimerID": u.a(timers)} }},
+	"UpdateTimer": {after: after("CreateTimer"), ask: func(u *user) p { return with(atOnce(u), p{"TimerID": u.a(timers)}) }},
+	"DeleteTimer": {after: after("CreateTimer"), often: 2, ask: func(u *user) p { return p{"TimerID": u.a(timers)} }},
 }
 
 var recycleDeeds = product{
-	"RollbackResource":  {often: 4, ask: func(u *user) p { return p{"ResourceID": u.a(binned, "Deleted")} }},
-	"TerminateResource": {often: 12, ask: func(u *user) p { return p{"ResourceID": u.a(binned, "Deleted")} }},
+	"RollbackResource":  {after: after("DeleteVMInstance", "DeleteDisk", "ReleaseEIP", "DeleteCustomImage"), often: 4, ask: func(u *user) p { return p{"ResourceID": u.a(binned, "Deleted")} }},
+	"TerminateResource": {after: after("DeleteVMInstance", "DeleteDisk", "ReleaseEIP", "DeleteCustomImage"), often: 12, ask: func(u *user) p { return p{"ResourceID": u.a(binned, "Deleted")} }},
 }

@@ -15,11 +15,16 @@ import (
 type deed struct {
 	often int // how often beside the others; 0: once
 	admin bool
+	// after are the actions that make what this one needs.
+	after []string
 	// ask makes a request of what is there; what it needs and is not there makes it none.
 	ask func(u *user) p
 	// then follows an accepted call.
 	then func(u *user, sent p, r controllertest.Response)
 }
+
+// after names actions.
+func after(actions ...string) []string { return actions }
 
 // product is the deeds of a module, by action.
 type product map[string]deed
@@ -47,9 +52,14 @@ func TestEveryActionIsDriven(t *testing.T) {
 		}
 	}
 	for module, table := range products {
-		for name := range table {
+		for name, d := range table {
 			if !there[name] {
 				t.Errorf("%s is no action of module %s that changes something", name, module)
+			}
+			for _, before := range d.after {
+				if !there[before] {
+					t.Errorf("%s comes after %s, which nothing drives", name, before)
+				}
 			}
 		}
 	}
@@ -165,6 +175,17 @@ const named = "crash"
 
 // one of several.
 func one[T any](u *user, of ...T) T { return of[u.random.IntN(len(of))] }
+
+// latest is one of the last that accepted calls have left behind.
+func latest[T any](u *user, left *[]T) (none T) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(*left) == 0 {
+		u.missing = true
+		return none
+	}
+	return one(u, (*left)[max(0, len(*left)-5):]...)
+}
 
 // maybe is nothing half of the time.
 func (u *user) maybe(q p) p {

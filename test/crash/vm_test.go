@@ -28,49 +28,52 @@ var vmDeeds = product{
 		}
 		return q
 	}},
-	"StartVMInstance":         {often: 8, ask: ofVM(nil, off)},
-	"StopVMInstance":          {often: 5, ask: ofVM(nil, on)},
-	"RestartVMInstance":       {often: 3, ask: ofVM(nil, on)},
+	"StartVMInstance":         {after: after("StopVMInstance", "CreateVMInstance"), often: 8, ask: ofVM(nil, off)},
+	"StopVMInstance":          {after: after("StartVMInstance", "CreateVMInstance"), often: 5, ask: ofVM(nil, on)},
+	"RestartVMInstance":       {after: after("StartVMInstance"), often: 3, ask: ofVM(nil, on)},
 	"PoweroffVMInstance":      {often: 4, ask: ofVM(nil)},
 	"DeleteVMInstance":        {often: 10, ask: func(u *user) p { return with(p{"VMID": u.a(vms)}, u.maybe(p{"DelBindResource": 1})) }},
-	"ResizeVMConfig":          {often: 2, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "CPU": 1, "Memory": one(u, 1024, 2048)} }},
-	"ReinstallVMInstance":     {often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageID": u.spec["ImageID"]} }},
+	"ResizeVMConfig":          {after: after("StopVMInstance"), often: 2, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "CPU": 1, "Memory": one(u, 1024, 2048)} }},
+	"ReinstallVMInstance":     {after: after("StopVMInstance"), often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageID": u.spec["ImageID"]} }},
 	"ResetVMInstancePassword": {ask: ofVM(p{"Password": "Crashing.2"}, on)},
 	"GetVMVNCInfo":            {ask: ofVM(nil, on)},
 	"GetVMSpiceInfo":          {ask: ofVM(nil, on)},
 	"AllocateVMVNCSession":    {ask: ofVM(nil, on)},
 	"AllocateVMSerialSession": {ask: ofVM(nil, on)},
 
-	"UpdateVMHostname":         {ask: ofVM(p{"Hostname": "another"})},
-	"UpdateVMDNS":              {ask: ofVM(p{"DNS": "192.0.2.53"})},
-	"UpdateVMHighAvailability": {ask: ofVM(p{"HighAvailability": "None"})},
-	"UpdateVMBootDevices":      {ask: ofVM(p{"BootDevices": []string{"hd", "network"}})},
-	"UpdateVMUserData":         {ask: ofVM(p{"UserData": base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n"))}, off)},
-	"UpdateVMCPUMode":          {ask: ofVM(p{"CPUMode": "host-passthrough"}, off)},
-	"UpdateVMMAC":              {ask: func(u *user) p { return p{"VMID": u.a(vms, off), "MAC": u.mac()} }},
-	"UpdateVMSupportHotPlug":   {ask: ofVM(p{"SupportHotplug": true})},
-	"UpdateVMDefaultGW": {ask: func(u *user) p {
+	"UpdateVMHostname":         {ask: ofVM(p{"Hostname": "another"}, on, off)},
+	"UpdateVMDNS":              {ask: ofVM(p{"DNS": "192.0.2.53"}, on, off)},
+	"UpdateVMHighAvailability": {ask: ofVM(p{"HighAvailability": "None"}, on, off)},
+	"UpdateVMBootDevices":      {ask: ofVM(p{"BootDevices": []string{"hd", "network"}}, on, off)},
+	"UpdateVMUserData":         {after: after("StopVMInstance"), ask: ofVM(p{"UserData": base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n"))}, off)},
+	"UpdateVMCPUMode":          {after: after("StopVMInstance"), ask: ofVM(p{"CPUMode": "host-passthrough"}, off)},
+	"UpdateVMMAC":              {after: after("StopVMInstance"), ask: func(u *user) p { return p{"VMID": u.a(vms, off), "MAC": u.mac()} }},
+	"UpdateVMSupportHotPlug":   {ask: ofVM(p{"SupportHotplug": true}, on, off)},
+	"UpdateVMDefaultGW": {after: after("BindEIP"), ask: func(u *user) p {
 		e := u.row(eips, "Bound")
 		return p{"VMID": e.String("BindResourceID"), "EIPID": e.String("EIPID")}
 	}},
 
 	"CreateKeyPair": {ask: func(*user) p { return p{"Name": named} }},
-	"DeleteKeyPair": {ask: func(u *user) p { return p{"KeyPairID": u.a(keyPairs)} }},
-	"BindKeyPair":   {ask: func(u *user) p { return p{"VMID": u.a(vms, on), "KeyPairIDs": []string{u.a(keyPairs)}} }},
-	"UnBindKeyPair": {ask: func(u *user) p {
-		vm := u.a(vms, on)
-		return p{"VMID": vm, "KeyPairIDs": []string{u.any(u.list("DescribeKeyPair", p{"VMID": vm}), nil).String("KeyPairID")}}
+	"DeleteKeyPair": {after: after("CreateKeyPair"), ask: func(u *user) p { return p{"KeyPairID": u.a(keyPairs)} }},
+	"BindKeyPair": {after: after("CreateKeyPair", "StartVMInstance"), ask: func(u *user) p {
+		return p{"VMID": u.a(vms, on), "KeyPairIDs": []string{u.a(keyPairs)}}
+	}, then: func(u *user, sent p, _ controllertest.Response) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.keyed = append(u.keyed, sent)
 	}},
+	"UnBindKeyPair": {after: after("BindKeyPair"), ask: func(u *user) p { return latest(u, &u.keyed) }},
 
-	"AttachISO": {often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, on, off), "ImageID": u.disc()} }},
-	"DetachISO": {often: 2, ask: func(u *user) p {
+	"AttachISO": {after: after("CompleteImageMultipartUpload"), often: 3, ask: func(u *user) p { return p{"VMID": u.a(vms, on, off), "ImageID": u.disc()} }},
+	"DetachISO": {after: after("AttachISO"), often: 2, ask: func(u *user) p {
 		vm := u.discs()
 		return p{"VMID": vm.String("VMID"), "ImageID": u.any(vm.List("ISOInfos"), nil).String("ImageID")}
 	}},
-	"SetBootFromCdrom":   {ask: func(u *user) p { return p{"VMID": u.discs().String("VMID")} }},
-	"UnSetBootFromCdrom": {ask: ofVM(nil)},
-	"EnterVMRescue":      {often: 4, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageID": u.disc()} }},
-	"ExitVMRescue":       {often: 4, ask: ofVM(nil, on)},
+	"SetBootFromCdrom":   {after: after("AttachISO"), ask: func(u *user) p { return p{"VMID": u.discs().String("VMID")} }},
+	"UnSetBootFromCdrom": {after: after("SetBootFromCdrom"), ask: ofVM(nil)},
+	"EnterVMRescue":      {after: after("CompleteImageMultipartUpload", "StopVMInstance"), often: 4, ask: func(u *user) p { return p{"VMID": u.a(vms, off), "ImageID": u.disc()} }},
+	"ExitVMRescue":       {after: after("EnterVMRescue"), often: 4, ask: ofVM(nil, on)},
 }
 
 // discs is a machine with a disc in a drive.
