@@ -176,6 +176,25 @@ func TestGrowthCosts(t *testing.T) {
 	})
 }
 
+// TestGrowingTogether: a machine and its system disk pay as one, so one of them grows at a time.
+func TestGrowingTogether(t *testing.T) {
+	each(t, controllertest.Options{Hosts: 1}, func(t *testing.T, w *world) {
+		s := openShop(t, w)
+		w.Admin.Must(t, "Recharge", p{"CompanyID": w.demo.Company, "Amount": 5000, "FromType": "INPOUR_FROM_OFFLINE", "SerialNo": "bank-2"})
+		w.stop(t, s.vm)
+		resize := purchase{"ResizeVMConfig", p{"VMID": s.vm, "CPU": 1, "Memory": 2048}}
+		w.Simulator.Delay("EnsureVolume", time.Second)
+		w.demo.Must(t, "UpgradeDisk", p{"DiskID": s.boot, "DiskSpace": 60})
+		s.demo.Refuse(t, retcode.InvalidResourceState, resize.action, resize.p)
+		w.await(t, s.boot, "Bound")
+		w.Simulator.Delay("EnsureVolume", 0)
+		w.demo.Must(t, resize.action, resize.p)
+		controllertest.Eventually(t, settle, "both have grown", func() bool {
+			return w.awaitVM(t, s.vm, "Stopped").Int("Memory") == 2048 && w.show(t, s.boot).Int("Size") == 60
+		})
+	})
+}
+
 // TestExpiredDisks: nothing comes of a disk whose time is over until it is renewed, nor of a system disk whose machine's is.
 func TestExpiredDisks(t *testing.T) {
 	w := start(t, controllertest.Options{})

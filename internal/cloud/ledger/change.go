@@ -37,6 +37,14 @@ func (s *Service) Change(ctx context.Context, tx bun.Tx, r Resize) error {
 	if c.State != Valid {
 		return retcode.InvalidResourceState.Errorf("%s is %s", c.Resource, c.State)
 	}
+	// A machine and its system disk grow by themselves and pay as one.
+	changing, err := heldOrders(ctx, tx, []string{c.Resource})
+	if err != nil {
+		return err
+	}
+	if len(changing) > 0 {
+		return retcode.InvalidResourceState.Errorf("another change of %s is under way", c.Resource)
+	}
 	amount, typ, err := s.premium(ctx, tx, c, r.Items)
 	if err != nil {
 		return err
