@@ -18,11 +18,13 @@ func spiceGraphic() libvirtxml.DomainGraphic {
 	}}
 }
 
+const spiceProbeName = "lingyun-spice-probe"
+
 // spiceProbe is a domain of nothing but SPICE. It is not ours to who lists: it bears no marker.
 func (h *Host) spiceProbe() *libvirtxml.Domain {
 	x := &libvirtxml.Domain{
 		Type:   h.virtType,
-		Name:   "lingyun-spice-probe",
+		Name:   spiceProbeName,
 		Memory: &libvirtxml.DomainMemory{Value: 16, Unit: "MiB"},
 		OS:     &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}},
 		Devices: &libvirtxml.DomainDeviceList{
@@ -49,6 +51,10 @@ func (h *Host) probeSpice(l *libvirt.Libvirt) bool {
 	begun := time.Now()
 	text, err := h.spiceProbe().Marshal()
 	if err == nil {
+		// It goes with the connection, but one that libvirtd forgot when it was killed would stand in the way for good.
+		if left, err := l.DomainLookupByName(spiceProbeName); err == nil {
+			_ = l.DomainDestroyFlags(left, 0)
+		}
 		var dom libvirt.Domain
 		if dom, err = l.DomainCreateXML(text, libvirt.DomainStartPaused|libvirt.DomainStartAutodestroy); err == nil {
 			if err := l.DomainDestroyFlags(dom, 0); err != nil {

@@ -36,6 +36,8 @@ type Host struct {
 	guests      map[string]*guest // what guests know by themselves, by domain
 	watchers    map[*watcher]bool
 	known       map[string]uint64 // pools that it was told of, with their generations
+
+	killInRollback bool // see KillInRollback
 }
 
 // domain is a defined virtual machine.

@@ -259,6 +259,14 @@ func (h *Host) RemoveSnapshot(ctx context.Context, req *pb.RemoveSnapshotRequest
 	return at.describeVolume(req.VolumeId), nil
 }
 
+// KillInRollback lets the agent be killed in the middle of the next roll back: the data is that of the snapshot, and so
+// is the size.
+func (h *Host) KillInRollback() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.killInRollback = true
+}
+
 // RollbackVolume implements hostlink.Host.
 func (h *Host) RollbackVolume(ctx context.Context, req *pb.RollbackVolumeRequest) (*pb.Volume, error) {
 	at, v, err := h.change(ctx, "RollbackVolume", req.Pool, req.VolumeId, req.VolumeId, req.Fence)
@@ -274,7 +282,13 @@ func (h *Host) RollbackVolume(ctx context.Context, req *pb.RollbackVolumeRequest
 	if running {
 		return nil, fmt.Errorf("%w: volume %s is used by a guest, which runs", hostlink.ErrInvalid, req.VolumeId)
 	}
-	v.content = v.snapshots[v.find(req.SnapshotId)].Content
+	back := v.snapshots[v.find(req.SnapshotId)]
+	v.content = back.Content
+	if at.killInRollback {
+		at.killInRollback, v.spec.SizeBytes = false, back.Size
+		at.saveVolume(req.VolumeId)
+		return nil, fmt.Errorf("%w: the agent was killed", hostlink.ErrUnavailable)
+	}
 	at.saveVolume(req.VolumeId)
 	return at.describeVolume(req.VolumeId), nil
 }

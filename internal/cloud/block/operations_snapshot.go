@@ -115,6 +115,10 @@ func (s *Service) rollBack(ctx context.Context, j *job) error {
 	if err != nil {
 		return longFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not roll %s back", d.ID))
 	}
+	// It has the size that the disk has grown to, unless the host was interrupted between the two.
+	if err := s.EnsureVolume(ctx, *d); err != nil {
+		return longFailure(d.ID, err, retcode.SystemBusy.Errorf("the host could not grow %s again", d.ID))
+	}
 	return nil
 }
 

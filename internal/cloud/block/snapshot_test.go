@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lingyun-cloud/lingyun/internal/controller/controllertest"
+	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -75,6 +76,30 @@ func TestSnapshots(t *testing.T) {
 		w.Admin.Must(t, "UpdateRegionConfig", p{"ConfigKey": "SnapshotsPerDisk", "ConfigValue": 0})
 		w.snapshot(t, disk)
 	})
+}
+
+// An agent that is killed in the middle of rolling back leaves a disk that has grown since at its old size: it has the
+// new one in the end.
+func TestRollbackInterrupted(t *testing.T) {
+	w := start(t, controllertest.Options{Hosts: 1})
+	disk := w.disk(t, nil)
+	h := w.host(t, disk)
+	h.Write(disk, "precious")
+	id := w.snapshot(t, disk)
+	w.demo.Must(t, "UpgradeDisk", p{"DiskID": disk, "DiskSpace": 40})
+	w.await(t, disk, "Unbound")
+	h.Write(disk, "changed")
+	h.KillInRollback()
+	w.demo.Must(t, "RollbackSnapshot", p{"DiskID": disk, "SnapshotID": id})
+	w.awaitSnapshot(t, id, "Normal")
+	w.await(t, disk, "Unbound")
+	if h.Content(disk) != "precious" {
+		t.Errorf("it holds %q", h.Content(disk))
+	}
+	l, err := h.List(t.Context(), &pb.ListRequest{})
+	if err != nil || len(l.Volumes) != 1 || l.Volumes[0].SizeBytes != 40<<30 {
+		t.Errorf("its volume: %v, %v", l, err)
+	}
 }
 
 // While a disk is being made of a snapshot, it stays.
