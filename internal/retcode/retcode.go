@@ -6,6 +6,8 @@ package retcode
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Code is a status code of the API: 0 or one of the 212 failures.
@@ -65,10 +67,30 @@ type Error struct {
 }
 
 // Errorf makes a failure. Format and args say which parameter or resource, and what is allowed;
-// %w is not allowed: use Wrap.
+// %w is not allowed: use Wrap. A text among args is cut after 256 bytes: what a caller sent goes into answers, logs and
+// the audit log, and is theirs to choose.
 func (c Code) Errorf(format string, args ...any) *Error {
-	return &Error{Code: c, Format: format, Args: args}
+	short := args
+	for i, a := range args {
+		var s string
+		switch a := a.(type) {
+		case string:
+			s = a
+		case error:
+			s = a.Error()
+		}
+		if len(s) <= maxArg {
+			continue
+		}
+		if &short[0] == &args[0] {
+			short = slices.Clone(args)
+		}
+		short[i] = strings.ToValidUTF8(s[:maxArg], "") + "…"
+	}
+	return &Error{Code: c, Format: format, Args: short}
 }
+
+const maxArg = 256
 
 // Wrap adds the cause, which is logged and never answered.
 func (e *Error) Wrap(err error) *Error { e.Err = err; return e }

@@ -77,8 +77,8 @@ type createDiskRequest struct {
 	Quantity          int      `default:"1" doc:"periods; Month 1-11, Year 1-5, ignored for Dynamic"`
 	ProjectID         string   `doc:"project group id"`
 	Remark            string   `validate:"max=100" doc:"free text"`
-	ApplicationName   string   `doc:"title of the approval request"`
-	ApplicationReason string   `doc:"reason of the approval request"`
+	ApplicationName   string   `validate:"max=100" doc:"title of the approval request"`
+	ApplicationReason string   `validate:"max=1000" doc:"reason of the approval request"`
 	Count             int      `default:"1" validate:"min=1,max=10" doc:"how many disks"`
 	Secret            string   `doc:"base64 key of 8 to 256 bytes: makes an encrypted disk, fixed for life"`
 	ShareAble         bool     `doc:"several machines may have it at once"`
@@ -299,8 +299,8 @@ func (s *Service) begin(ctx context.Context, tx bun.Tx, c *action.Call, d *Disk,
 type upgradeDiskRequest struct {
 	DiskID            string `validate:"required" doc:"disk id"`
 	DiskSpace         *int   `validate:"required" doc:"new size in GB"`
-	ApplicationName   string `doc:"title of the approval request"`
-	ApplicationReason string `doc:"reason of the approval request"`
+	ApplicationName   string `validate:"max=100" doc:"title of the approval request"`
+	ApplicationReason string `validate:"max=1000" doc:"reason of the approval request"`
 	action.Tenant
 }
 

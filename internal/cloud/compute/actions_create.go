@@ -37,13 +37,13 @@ type createVMRequest struct {
 	ImageID         string `validate:"required" doc:"base or custom image id; with BootSourceType Disk: what the disk's system can do is as of this one"`
 
 	BootSourceType    string `default:"Image" validate:"oneof=Image Disk" doc:"Disk boots from BootDiskID"`
-	OSName            string `doc:"with BootSourceType Disk"`
-	OSVersion         string `doc:"with BootSourceType Disk"`
-	OSType            string `doc:"with BootSourceType Disk"`
+	OSName            string `validate:"max=63" doc:"with BootSourceType Disk"`
+	OSVersion         string `validate:"max=63" doc:"with BootSourceType Disk"`
+	OSType            string `validate:"max=63" doc:"with BootSourceType Disk"`
 	WANSGID           string `doc:"external security group"`
 	LANSGID           string `doc:"internal security group"`
-	ApplicationName   string `doc:"title of the approval request; used when approval is on"`
-	ApplicationReason string `doc:"reason of the approval request; used when approval is on"`
+	ApplicationName   string `validate:"max=100" doc:"title of the approval request; used when approval is on"`
+	ApplicationReason string `validate:"max=1000" doc:"reason of the approval request; used when approval is on"`
 	Remark            string `validate:"max=100" doc:"free text"`
 	Quantity          *int   `default:"1" doc:"number of periods, default 1; ignored for Dynamic; Month 1..11, Year 1..5"`
 	GPU               int    `validate:"omitempty,oneof=1 2 4" doc:"needs CPU >= 4 x GPU"`
@@ -52,7 +52,7 @@ type createVMRequest struct {
 	GPUMdevName       string `doc:"card model, with GPUType GPU"`
 	BootDiskSpace     *int   `default:"40" doc:"GB, 40 to 2048, default 40"`
 	BootDiskID        string `doc:"with BootSourceType Disk: an unattached disk with a system, which becomes the system disk"`
-	DataDiskSetType   string `doc:"storage set type of the data disk"`
+	DataDiskSetType   string `validate:"max=63" doc:"storage set type of the data disk"`
 	DataDiskSpace     int    `validate:"min=0" doc:"GB, 10 to 32000; 0: none"`
 	DataDiskID        string `doc:"an unattached disk that is attached"`
 	InternalIP        string `doc:"wanted internal address"`
@@ -61,7 +61,7 @@ type createVMRequest struct {
 	IPVersion         string `default:"IPv4" validate:"oneof=IPv4 IPv6" doc:"of the public IP"`
 	InternetIP        string `doc:"wanted public address"`
 	ProjectID         string `doc:"project group id"`
-	Email             string `doc:"accepted for older clients"`
+	Email             string `validate:"max=254" doc:"accepted for older clients"`
 
 	Count                  int          `default:"1" validate:"min=1,max=10" doc:"number of machines"`
 	Hostname               string       `doc:"guest host name"`

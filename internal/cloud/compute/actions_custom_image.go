@@ -247,6 +247,7 @@ func (s *Service) deleteImage(ctx context.Context, c *action.Call, q *imageReque
 }
 
 type updateImageRequest struct {
+	action.Tenant
 	CompanyID        int64   `validate:"required" doc:"tenant that owns it; 0 and the administrators' own for base images"`
 	ImageID          string  `validate:"required" doc:"image id"`
 	OSDistribution   string  `validate:"required,max=63" doc:"e.g. Debian"`
@@ -259,7 +260,6 @@ type updateImageRequest struct {
 	SupportHotplug   *bool   `doc:"CPUs and memory can be added while it runs"`
 	CanVGPU          *bool   `doc:"it has a driver for virtual GPUs"`
 	ImageDescription *string `doc:"at most 100 characters"`
-	MemberID         int64   `doc:"acting account"`
 }
 
 // updateImage corrects an image for what is made of it from now on.
@@ -364,6 +364,7 @@ func (s *Service) sendImage(ctx context.Context, w http.ResponseWriter, _ *actio
 }
 
 type importImageRequest struct {
+	action.Tenant
 	CompanyID        int64    `validate:"required" doc:"tenant that owns it"`
 	ImageName        string   `validate:"required" doc:"1 to 63 characters"`
 	ImageFormat      string   `validate:"required,oneof=qcow2 iso vmdk raw" doc:"qcow2 or iso; others are to be converted before (1003)"`
@@ -383,7 +384,6 @@ type importImageRequest struct {
 	Platform         string   `doc:"as OSDistribution, for older clients"`
 	PartSize         int64    `doc:"bytes of a part, 64 KiB to 1 GiB, default 64 MiB"`
 	TagKeyValuePairs []string `doc:"base64(key):base64(value), at most 5"`
-	MemberID         int64    `doc:"acting account"`
 }
 
 type importImageResponse struct {

@@ -41,8 +41,8 @@ type resizeRequest struct {
 	GPUType           string `validate:"omitempty,oneof=GPU VGPU" doc:"with GPU"`
 	GPUMdevName       string `doc:"card model, with GPUType GPU"`
 	MdevName          string `doc:"vGPU profile"`
-	ApplicationName   string `doc:"title of the approval request; used when approval is on"`
-	ApplicationReason string `doc:"reason of the approval request; used when approval is on"`
+	ApplicationName   string `validate:"max=100" doc:"title of the approval request; used when approval is on"`
+	ApplicationReason string `validate:"max=1000" doc:"reason of the approval request; used when approval is on"`
 	action.Tenant
 }
 

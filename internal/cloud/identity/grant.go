@@ -36,17 +36,22 @@ func (s *Service) grantRoles(ctx context.Context, tx bun.Tx, company, account in
 	if len(projects) == 0 {
 		projects = []string{""}
 	}
-	var ids []string
 	for _, r := range roles {
 		if _, err := roleByID(ctx, tx, company, r); err != nil {
 			return nil, err
 		}
+	}
+	for _, p := range projects { // also of an account that gets no role yet
+		if p == "" {
+			continue
+		}
+		if _, err := projectByID(ctx, tx, action.Scope{Company: company}, p); err != nil {
+			return nil, err
+		}
+	}
+	var ids []string
+	for _, r := range roles {
 		for _, p := range projects {
-			if p != "" {
-				if _, err := projectByID(ctx, tx, action.Scope{Company: company}, p); err != nil {
-					return nil, err
-				}
-			}
 			g := &roleGrant{ID: database.NewID("grant"), Company: company, Account: account, Role: r, Project: p, CreatedAt: s.Clock.Micros()}
 			if _, err := tx.NewInsert().Model(g).On("CONFLICT (account, role_id, project) DO NOTHING").Exec(ctx); err != nil {
 				return nil, err

@@ -25,8 +25,8 @@ type allocateEIPRequest struct {
 	Bandwidth         *int     `validate:"required" doc:"Mbps, as the segment offers"`
 	OperatorName      string   `validate:"required" doc:"external segment, id or name"`
 	ProjectID         string   `doc:"project group id"`
-	ApplicationName   string   `doc:"title of the approval request"`
-	ApplicationReason string   `doc:"reason of the approval request"`
+	ApplicationName   string   `validate:"max=100" doc:"title of the approval request"`
+	ApplicationReason string   `validate:"max=1000" doc:"reason of the approval request"`
 	Remark            string   `doc:"0-100 characters"`
 	Quantity          int      `default:"1" doc:"periods; Month 1-11, Year 1-5, ignored for Dynamic"`
 	IP                string   `doc:"wanted address, with Count 1"`

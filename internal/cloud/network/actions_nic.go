@@ -353,8 +353,8 @@ func (s *Service) deleteNIC(ctx context.Context, c *action.Call, q *nicRequest) 
 type updateNICBandwidthRequest struct {
 	NICID             string `validate:"required" doc:"NIC id"`
 	Bandwidth         int    `validate:"required" doc:"Mbps, as the segment offers"`
-	ApplicationName   string `doc:"title of the approval request"`
-	ApplicationReason string `doc:"reason of the approval request"`
+	ApplicationName   string `validate:"max=100" doc:"title of the approval request"`
+	ApplicationReason string `validate:"max=1000" doc:"reason of the approval request"`
 	action.Tenant
 }
 

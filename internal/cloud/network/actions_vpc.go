@@ -130,8 +130,8 @@ type createVPCRequest struct {
 	Name              string   `validate:"required" doc:"1-63 printable characters"`
 	Network           string   `validate:"required" doc:"private IPv4 CIDR within the networks that the configuration allows, e.g. 192.168.0.0/16"`
 	ProjectID         string   `doc:"project group id"`
-	ApplicationName   string   `doc:"title of the approval request"`
-	ApplicationReason string   `doc:"reason of the approval request"`
+	ApplicationName   string   `validate:"max=100" doc:"title of the approval request"`
+	ApplicationReason string   `validate:"max=1000" doc:"reason of the approval request"`
 	Remark            string   `validate:"max=100" doc:"free text"`
 	EnableGateway     bool     `doc:"turn the VPC gateway on at once"`
 	TagKeyValuePairs  []string `doc:"base64(key):base64(value)"`

@@ -107,8 +107,8 @@ func (s *Service) checkTotal(ctx context.Context, tx bun.Tx, segment, id string,
 type modifyBandwidthRequest struct {
 	EIPID             string `validate:"required" doc:"EIP id"`
 	Bandwidth         *int   `validate:"required" doc:"Mbps, as the segment offers"`
-	ApplicationName   string `doc:"title of the approval request"`
-	ApplicationReason string `doc:"reason of the approval request"`
+	ApplicationName   string `validate:"max=100" doc:"title of the approval request"`
+	ApplicationReason string `validate:"max=1000" doc:"reason of the approval request"`
 	action.Tenant
 }
 

@@ -289,10 +289,11 @@ func (c *Client) Try(values map[string]string) (Response, error) {
 		return Response{}, err
 	}
 	defer answer.Body.Close()
-	return read(answer)
+	return Read(answer)
 }
 
-func read(answer *http.Response) (r Response, err error) {
+// Read decodes an answer; the error says why it is none.
+func Read(answer *http.Response) (r Response, err error) {
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
 		return r, err
