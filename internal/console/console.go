@@ -13,6 +13,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,11 +67,14 @@ type Bridge struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	open   sync.WaitGroup
+
+	mu    sync.Mutex
+	ports map[string][]net.Listener // that wait for a program, by machine, the oldest first
 }
 
 // New makes a bridge that opens ports on an address.
 func New(host string) *Bridge {
-	b := &Bridge{Host: host}
+	b := &Bridge{Host: host, ports: map[string][]net.Listener{}}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	return b
 }
@@ -88,6 +94,18 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b.open.Add(1)
 	defer b.open.Done()
+	// What only looks at the address, such as a preview of links, shall not use the ticket up, nor a page of another site.
+	if r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "connect with a WebSocket", http.StatusUpgradeRequired)
+		return
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
+			http.Error(w, "pages of other sites may not connect", http.StatusForbidden)
+			return
+		}
+	}
 	s, err := b.Sessions.Redeem(r.Context(), r.PathValue("ticket"), "")
 	if err != nil {
 		refuse(w, r, err)
@@ -99,7 +117,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer guest.Close()
-	// Pages of other sites are refused by their Origin; programs send none, and the ticket is what lets in.
+	// Programs send no Origin: the ticket is what lets in.
 	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"binary"}})
 	if err != nil {
 		slog.Debug("console", "machine", s.VM, "error", err)
@@ -131,36 +149,67 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"Action": "ConsoleResponse", "RetCode": int(code), "Message": code.Message(language)})
 }
 
+const (
+	// maxPorts bounds the ports of a machine that wait for a program; the oldest gives way to another.
+	maxPorts = 8
+	// maxClients bounds the connections to a port at a time. SPICE programs open up to ten; to VNC's one gets in,
+	// and others may be there that only look which ports are open.
+	maxClients = 16
+)
+
+// listen opens a port of a session, which waits for its program. found is called when that is there: the port gives
+// way to no other any more.
+func (b *Bridge) listen(s *Session) (l net.Listener, found func(), err error) {
+	l, err = net.Listen("tcp", net.JoinHostPort(b.Host, "0"))
+	if err != nil {
+		return nil, nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if waiting := b.ports[s.VM]; len(waiting) >= maxPorts {
+		waiting[0].Close()
+		b.ports[s.VM] = waiting[1:]
+	}
+	b.ports[s.VM] = append(b.ports[s.VM], l)
+	return l, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		left := slices.DeleteFunc(slices.Clone(b.ports[s.VM]), func(other net.Listener) bool { return other == l })
+		if b.ports[s.VM] = left; len(left) == 0 {
+			delete(b.ports, s.VM)
+		}
+	}, nil
+}
+
 // Listen opens a port for one VNC program, until it connected or the session's life is over.
 func (b *Bridge) Listen(s *Session) (*net.TCPAddr, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(b.Host, "0"))
+	l, found, err := b.listen(s)
 	if err != nil {
 		return nil, err
 	}
 	b.open.Go(func() {
-		defer l.Close()
+		defer found()
 		ctx, cancel := context.WithTimeout(b.ctx, Life)
 		defer cancel()
-		stop := context.AfterFunc(ctx, func() { l.Close() })
-		defer stop()
+		defer context.AfterFunc(ctx, func() { l.Close() })()
+		var clients errgroup.Group
+		clients.SetLimit(maxClients)
 		for {
 			c, err := l.Accept()
 			if err != nil {
-				return
+				break
 			}
-			err = b.program(s, c)
-			c.Close()
-			// A wrong password, or somebody who only looks which ports are open, does not use the session up.
-			if err == nil || ctx.Err() != nil {
-				return
-			}
+			// One who says nothing, or a wrong password, neither uses the session up nor keeps others out.
+			clients.Go(func() error {
+				defer c.Close()
+				b.program(s, c, cancel)
+				return nil
+			})
 		}
+		_ = clients.Wait()
 	})
 	return l.Addr().(*net.TCPAddr), nil
 }
-
-// maxChannels bounds the connections of a SPICE session at a time; programs open up to ten.
-const maxChannels = 16
 
 // ListenSpice opens a port for one SPICE program, which connects several times: until its main channel ends, or the
 // session's life is over before that begins.
@@ -169,16 +218,17 @@ func (b *Bridge) ListenSpice(s *Session) (*net.TCPAddr, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(b.Host, "0"))
+	l, found, err := b.listen(s)
 	if err != nil {
 		return nil, err
 	}
 	b.open.Go(func() {
+		defer found()
 		ctx, cancel := context.WithCancel(b.ctx)
-		p := &spiceProgram{session: s, key: key, over: time.AfterFunc(Life, cancel), end: cancel}
+		p := &spiceProgram{session: s, key: key, found: found, over: time.AfterFunc(Life, cancel), end: cancel}
 		stop := context.AfterFunc(ctx, func() { l.Close() })
 		var channels errgroup.Group
-		channels.SetLimit(maxChannels)
+		channels.SetLimit(maxClients)
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -202,6 +252,7 @@ func (b *Bridge) ListenSpice(s *Session) (*net.TCPAddr, error) {
 type spiceProgram struct {
 	session *Session
 	key     *rsa.PrivateKey
+	found   func()
 	over    *time.Timer // ends it: when nobody connects, or all channels are silent
 	end     context.CancelFunc
 	in      atomic.Bool // its main channel is open
@@ -227,6 +278,7 @@ func (b *Bridge) channel(ctx context.Context, p *spiceProgram, c net.Conn) {
 		if !p.over.Stop() || p.in.Swap(true) {
 			return
 		}
+		p.found()
 		defer p.end()
 		if _, err := b.Sessions.Redeem(ctx, "", p.session.ID); err != nil {
 			return
@@ -237,28 +289,28 @@ func (b *Bridge) channel(ctx context.Context, p *spiceProgram, c net.Conn) {
 	carry(c, guest, func() { p.over.Reset(Idle) })
 }
 
-// program serves one VNC program; an error: it did not get in.
-func (b *Bridge) program(s *Session, c net.Conn) error {
+// program serves one VNC program; in is called when it knew the password.
+func (b *Bridge) program(s *Session, c net.Conn, in func()) {
 	stop := context.AfterFunc(b.ctx, func() { c.Close() })
 	defer stop()
 	_ = c.SetDeadline(time.Now().Add(opening))
 	if err := rfb.Accept(c, s.Password); err != nil {
-		return err
+		return
 	}
 	_ = c.SetDeadline(time.Time{})
+	in()
 	if _, err := b.Sessions.Redeem(b.ctx, "", s.ID); err != nil {
-		return nil
+		return
 	}
 	guest, err := b.Sessions.Open(b.ctx, s)
 	if err != nil {
-		return nil
+		return
 	}
 	defer guest.Close()
 	if err := connect(guest); err != nil {
-		return nil
+		return
 	}
 	splice(c, guest)
-	return nil
 }
 
 // join lets a client in, if its machine's screen asks for a password, and carries the bytes until either side ends.
