@@ -92,14 +92,21 @@ func configCommand() *cobra.Command {
 		}
 		return nil
 	})
+	var local bool
+	get := command("get ITEM", "Show one item", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		var r struct{ Info object }
+		name := "GetConfig"
+		if local {
+			name = "GetRegionConfig"
+		}
+		if _, err := s.Call(ctx, name, Params{"ConfigKey": args[0]}, &r); err != nil {
+			return err
+		}
+		return s.detail(r.Info, []column{plain("Item", "ConfigKey"), plain("Value", "ConfigValue")})
+	})
+	get.Flags().BoolVar(&local, "here", false, "the region's value")
 	return group("config", "The platform's configuration", list, restore,
-		command("get ITEM", "Show one item", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
-			var r struct{ Info object }
-			if _, err := s.Call(ctx, "GetConfig", Params{"ConfigKey": args[0]}, &r); err != nil {
-				return err
-			}
-			return s.detail(r.Info, []column{plain("Item", "ConfigKey"), plain("Value", "ConfigValue")})
-		}),
+		get, once("test-mail EMAIL", "Send a mail with the settings, at once", cobra.ExactArgs(1), func(a []string) (string, Params) { return "SendTestMail", Params{"Email": a[0]} }),
 		change("set ITEM VALUE", "Change an item", cobra.ExactArgs(2)), change("reset ITEM", "Set an item to its default again", cobra.ExactArgs(1)))
 }
 
@@ -122,7 +129,14 @@ func priceCommand() *cobra.Command {
 		}
 		return strings.Join(tiers, ", ")
 	}}, plain("Unit", "Unit"), {"Discount", func(o object) string { return o.text("Discount") + " %" }}}
-	return group("price", "Prices", listing("list", "List prices", "DescribePrice", nothing, columns),
+	discounts := command("discounts TENANT", "List what a tenant pays, in percent", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		all, err := s.list(ctx, "DescribeDiscount", Params{"CompanyID": args[0]})
+		if err != nil {
+			return err
+		}
+		return s.show(all, []column{plain("Product", "ProductID"), plain("Set", "SetType"), plain("By", "ChargeType"), plain("Percent", "Discount"), plain("Price", "Price")})
+	})
+	return group("price", "Prices", append(quoteCommands(), listing("list", "List prices", "DescribePrice", nothing, columns),
 		once("set PRODUCT SET CHARGE-TYPE YUAN", "Set a simple price", cobra.ExactArgs(4), func(a []string) (string, Params) {
 			return "UpdatePrice", Params{"ProductID": a[0], "SetType": a[1], "ChargeType": a[2], "PriceRuleInfo": fmt.Sprintf(`{"LowerMultiple":0,"UpperMultiple":0,"Price":%s}`, a[3])}
 		}),
@@ -131,12 +145,14 @@ func priceCommand() *cobra.Command {
 		}),
 		once("discount TENANT PRODUCT SET CHARGE-TYPE PERCENT", "Set what a tenant pays, in percent", cobra.ExactArgs(5), func(a []string) (string, Params) {
 			return "UpdateDiscount", Params{"CompanyID": a[0], "ProductID": a[1], "SetType": a[2], "ChargeType": a[3], "Discount": a[4]}
-		}))
+		}), discounts)...)
 }
 
 func specCommand() *cobra.Command {
 	columns := []column{plain("ID", "SpecificationID"), plain("Specification", "SpecificationName"), plain("Set", "SetType"), plain("Value", "Value"), plain("Default", "Default")}
 	return group("spec", "Sizes that are offered", listing("list", "List specifications", "DescribeProductSpecification", nothing, columns),
+		listing("templates", "List what can be specified", "DescribeProductSpecificationTemplate", nothing, []column{plain("Resource", "ResourceType"), plain("Specification", "SpecificationName"),
+			plain("Format", "ValueFormat"), plain("Values", "AllowedValues"), plain("Unit", "Unit"), plain("What it is", "Description")}),
 		once("add VM-TYPE VALUE", "Offer CPU and memory, like 2C4G", cobra.ExactArgs(2), func(a []string) (string, Params) {
 			return "CreateProductSpecification", Params{"ResourceType": "VM", "SpecificationName": "CPUMemory", "SetType": a[0], "Value": a[1]}
 		}),
@@ -199,5 +215,17 @@ func licenceCommand() *cobra.Command {
 		return err
 	})
 	upload.Flags().StringVar(&code, "code", "", "authorization code that came with it")
-	return group("licence", "Licences of regions", listing("list", "List licences", "DescribeLicense", nothing, columns), upload)
+	collect := command("collect FILE", "Write what a licence is issued for to a file", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		var r struct {
+			SystemID  string
+			FileBytes []byte
+		}
+		if _, err := s.Call(ctx, "CollectLicenseInfo", nil, &r); err != nil {
+			return err
+		}
+		fmt.Fprintln(s.out, r.SystemID)
+		return os.WriteFile(args[0], r.FileBytes, 0o644)
+	})
+	return group("licence", "Licences of regions", listing("list", "List licences", "DescribeLicense", nothing, columns), upload, collect,
+		listing("nodes", "List the hosts that licences count", "DescribeLicenseNode", nothing, []column{plain("ID", "NodeID"), plain("Name", "Name"), plain("Address", "NodeIP"), plain("CPUs", "CPU"), plain("State", "LicenseState")}))
 }

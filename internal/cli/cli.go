@@ -30,7 +30,7 @@ type settings struct {
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		vmCommand(), diskCommand(), snapshotCommand(), eipCommand(), imageCommand(), vpcCommand(), subnetCommand(), routeCommand(), peeringCommand(), nicCommand(), vipCommand(), sgCommand(), ipGroupCommand(), portGroupCommand(), segmentCommand(),
-		balanceCommand(), rechargeCommand(), orderCommand(), billCommand(), renewCommand(),
+		balanceCommand(), rechargeCommand(), withdrawalCommand(), orderCommand(), billCommand(), renewCommand(),
 		recycleCommand(), logCommand(), eventCommand(), regionCommand(), configCommand(), priceCommand(), specCommand(), quotaCommand(), licenceCommand(), loginCommand(), callCommand(),
 		projectCommand(), roleCommand(), grantCommand(), serviceCommand(), applicationCommand(),
 		logoutCommand(), tenantCommand(), accountCommand(), keyCommand(), totpCommand(),

@@ -196,6 +196,16 @@ func (o object) list(name string) []object {
 	return out
 }
 
+// texts of a list.
+func (o object) texts(name string) []string {
+	var out []string
+	items, _ := o[name].([]any)
+	for _, i := range items {
+		out = append(out, object{"": i}.text(""))
+	}
+	return out
+}
+
 // list reads all pages of a Describe action.
 func (c *Client) list(ctx context.Context, name string, p Params) ([]object, error) {
 	const page = 100

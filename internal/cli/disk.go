@@ -33,12 +33,12 @@ var (
 )
 
 func diskCommand() *cobra.Command {
-	return group("disk", "Disks", disks.listCommand(), disks.showCommand(), diskCreateCommand(), diskAttachCommand(), diskDetachCommand(),
+	return group("disk", "Disks", disks.listCommand(), disks.showCommand(), disks.renameCommand(), diskCreateCommand(), diskAttachCommand(), diskDetachCommand(),
 		diskGrowCommand(), diskCloneCommand(), diskFromSnapshotCommand(), diskLimitCommand(), diskDeleteCommand())
 }
 
 func snapshotCommand() *cobra.Command {
-	return group("snapshot", "Snapshots of disks", snapshots.listCommand(), snapshots.showCommand(), snapshotCreateCommand(), snapshotRollbackCommand(),
+	return group("snapshot", "Snapshots of disks", snapshots.listCommand(), snapshots.showCommand(), snapshots.renameCommand(), snapshotCreateCommand(), snapshotRollbackCommand(),
 		snapshotDeleteCommand())
 }
 

@@ -19,7 +19,7 @@ var eips = kind{
 var eipTransient = []string{"Allocating", "Bounding", "Unbounding", "BandwidthChanging"}
 
 func eipCommand() *cobra.Command {
-	return group("eip", "Public addresses", eips.listCommand(), eips.showCommand(), eipAllocateCommand(), eipBindCommand(), eipUnbindCommand(),
+	return group("eip", "Public addresses", eips.listCommand(), eips.showCommand(), eips.renameCommand(), eipAllocateCommand(), eipCheckCommand(), eipBindCommand(), eipUnbindCommand(),
 		bandwidths("bandwidth EIP MBPS", "ModifyEIPBandwidth", &eips), eipDefaultCommand(), eipReleaseCommand())
 }
 
@@ -129,4 +129,30 @@ func eipDefaultCommand() *cobra.Command {
 		_, err = s.Call(ctx, "UpdateVMDefaultGW", Params{"VMID": eip.text("BindResourceID"), "EIPID": eip.text("EIPID")}, nil)
 		return err
 	}))
+}
+
+func eipCheckCommand() *cobra.Command {
+	var segment, subnet string
+	cmd := command("check ADDRESS --segment SEGMENT | --subnet SUBNET", "Tell whether an address is free", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		k, ref := &segments, segment
+		if subnet != "" {
+			k, ref = &subnets, subnet
+		}
+		o, err := k.find(ctx, s, ref)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Call(ctx, "CheckIPInuse", Params{"IP": args[0], k.id: o.text(k.id)}, nil); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(s.out, args[0], "is free")
+		return err
+	})
+	cmd.Flags().StringVar(&segment, "segment", "", "external segment, id or name")
+	cmd.Flags().StringVar(&subnet, "subnet", "", "subnet, id or name")
+	segments.flag(cmd, "segment")
+	subnets.flag(cmd, "subnet")
+	cmd.MarkFlagsOneRequired("segment", "subnet")
+	cmd.MarkFlagsMutuallyExclusive("segment", "subnet")
+	return cmd
 }

@@ -60,5 +60,5 @@ func entryCommand(noun, short string, k *kind, action, entries string) *cobra.Co
 			return err
 		})
 	}))
-	return group(noun, short, k.listCommand(), k.showCommand(), create, update, remove)
+	return group(noun, short, k.listCommand(), k.showCommand(), create, k.renameCommand(), update, remove)
 }

@@ -18,7 +18,8 @@ import (
 
 // vmMoreCommands are what is done to one machine beside its power.
 func vmMoreCommands() []*cobra.Command {
-	return []*cobra.Command{vmResizeCommand(), vmReinstallCommand(), vmPasswordCommand(), vmVNCCommand(), vmSpiceCommand(), vmMACCommand(), vmSerialCommand(), vmLogCommand(), vmRescueCommand(), keyPairCommand()}
+	return []*cobra.Command{vmResizeCommand(), vmReinstallCommand(), vmPasswordCommand(), vmVNCCommand(), vmSpiceCommand(), vmMACCommand(), vmSerialCommand(), vmLogCommand(), vmRescueCommand(), keyPairCommand(),
+		vmSetCommand(), vms.renameCommand(), vmDiscCommand(), vmScreenshotCommand(), vmAddressCommand()}
 }
 
 func vmResizeCommand() *cobra.Command {
@@ -324,7 +325,7 @@ func join(remote net.Conn, local io.ReadWriter) error {
 }
 
 var keyPairs = kind{
-	name: "Key pair", describe: "DescribeKeyPair", ids: "KeyPairIDs", id: "KeyPairID", prefix: "keypair-",
+	name: "key pair", describe: "DescribeKeyPair", ids: "KeyPairIDs", id: "KeyPairID", prefix: "keypair-",
 	columns: []column{plain("ID", "KeyPairID"), plain("Name", "Name"), plain("Kind", "KeyType"), plain("Fingerprint", "Fingerprint"), plain("VMs", "VMCount"),
 		when("Created", "CreateTime")},
 }
@@ -368,7 +369,7 @@ func keyPairCommand() *cobra.Command {
 			return err
 		}))
 	}
-	return group("keypair", "SSH key pairs", keyPairs.listCommand(), keyPairs.showCommand(), create,
+	return group("keypair", "SSH key pairs", keyPairs.listCommand(), keyPairs.showCommand(), keyPairs.renameCommand(), create,
 		keyPairs.on(command("delete KEYPAIR...", "Delete; keys already in guests stay", cobra.MinimumNArgs(1), func(ctx context.Context, s *session, args []string) error {
 			return each(args, func(ref string) error {
 				k, err := keyPairs.find(ctx, s, ref)

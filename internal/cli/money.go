@@ -72,6 +72,39 @@ func rechargeCommand() *cobra.Command {
 	return group("recharge", "Money that is paid in", add, list)
 }
 
+func withdrawalCommand() *cobra.Command {
+	var gift bool
+	add := command("add TENANT YUAN", "Take money out of a tenant's balance (administrators)", cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
+		p := Params{"CompanyID": args[0], "WithdrawAmount": args[1], "SrcAccountType": "REAL"}
+		if gift {
+			p["SrcAccountType"] = "FREE"
+		}
+		var made object
+		if _, err := s.Call(ctx, "Withdraw", p, &made); err != nil {
+			return err
+		}
+		return s.detail(made, []column{plain("Transaction", "TransactonNo")})
+	})
+	add.Flags().BoolVar(&gift, "gift", false, "of the gifts")
+	show := command("show TENANT", "Show what can be taken out", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		var r object
+		if _, err := s.Call(ctx, "GetWithdrawableAmount", Params{"CompanyID": args[0]}, &r); err != nil {
+			return err
+		}
+		return s.detail(r, []column{plain("Paid in", "AmountReal"), plain("Gifts", "AmountFree")})
+	})
+	var span func() Params
+	list := command("list", "List what was taken out", cobra.NoArgs, func(ctx context.Context, s *session, _ []string) error {
+		all, err := s.list(ctx, "DescribeWithdraw", span())
+		if err != nil {
+			return err
+		}
+		return s.show(all, []column{plain("ID", "WithdrawNo"), plain("Tenant", "CompanyID"), plain("Yuan", "Amount"), plain("From", "SrcAccountType"), when("Time", "CreateTime")})
+	})
+	span = since(list, 12*month)
+	return group("withdrawal", "Money that is taken out (administrators)", add, show, list)
+}
+
 func orderCommand() *cobra.Command {
 	var span func() Params
 	var resource string
@@ -134,7 +167,16 @@ func billCommand() *cobra.Command {
 	whole = since(export, month)
 	export.Flags().StringVar(&what, "what", "Detail", "OverView, Resource, Detail, Order, Transaction, Recharge or Withdraw")
 	export.Flags().StringVar(&format, "format", "xlsx", "xlsx or csv")
-	return group("bill", "What things cost", show, resources, export)
+	var lately func() Params
+	detail := command("detail", "List every charge", cobra.NoArgs, func(ctx context.Context, s *session, _ []string) error {
+		all, err := s.list(ctx, "DescribeBillDetail", lately())
+		if err != nil {
+			return err
+		}
+		return s.show(all, []column{when("From", "BeginTime"), when("To", "EndTime"), plain("Resource", "ResourceID"), plain("Name", "ResourceName"), plain("Type", "OrderType"), plain("By", "ChargeType"), plain("Yuan", "Total")})
+	})
+	lately = since(detail, month)
+	return group("bill", "What things cost", show, resources, detail, export)
 }
 
 func renewCommand() *cobra.Command {
@@ -142,7 +184,11 @@ func renewCommand() *cobra.Command {
 	var quantity int
 	var price bool
 	cmd := command("renew RESOURCE...", "Pay for more time", cobra.MinimumNArgs(1), func(ctx context.Context, s *session, args []string) error {
-		return each(args, func(id string) error {
+		return each(args, func(ref string) error {
+			id, _, err := anything(ctx, s, ref)
+			if err != nil {
+				return err
+			}
 			p := Params{"ResourceID": id, "Quantity": quantity}
 			if charge != "" {
 				p["ChargeType"] = charge
@@ -171,9 +217,18 @@ func renewCommand() *cobra.Command {
 		if args[0] != "on" && args[0] != "off" {
 			return fmt.Errorf("say on or off, not %q", args[0])
 		}
-		_, err := s.Call(ctx, "UpdateAutoRenew", Params{"ResourceIDs": args[1:], "AutoRenew": args[0] == "on"}, nil)
+		var ids []string
+		for _, ref := range args[1:] {
+			id, _, err := anything(ctx, s, ref)
+			if err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		_, err := s.Call(ctx, "UpdateAutoRenew", Params{"ResourceIDs": ids, "AutoRenew": args[0] == "on"}, nil)
 		return err
 	})
+	cmd.ValidArgsFunction = completeAnything
 	cmd.AddCommand(auto)
 	return cmd
 }

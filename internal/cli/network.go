@@ -48,7 +48,8 @@ var ruleColumns = []column{plain("ID", "RuleID"), {"Direction", func(o object) s
 
 func imageCommand() *cobra.Command {
 	return group("image", "Images", images.listCommand(), images.showCommand(), imageMakeCommand(), imageUploadCommand(), imageLoadCommand(),
-		imageLinkCommand(), imageDeleteCommand())
+		imageLinkCommand(), imageSetCommand(), images.renameCommand(),
+		images.act("abort IMAGE", "Stop the making or importing of one", "AbortCustomImage", 0, nil), imageSystemsCommand(), imageBaseCommand(), imageDeleteCommand())
 }
 
 func sgCommand() *cobra.Command {
@@ -97,7 +98,7 @@ func sgCommand() *cobra.Command {
 		return s.show(o.list("Rule"), ruleColumns)
 	}))
 	add.Flags().StringVar(&remark, "remark", "", "what the rules are for")
-	return group("sg", "Security groups", groups.listCommand(), show, create, add, sgSetRuleCommand(form), sgDropRuleCommand(), sgResourcesCommand(),
+	return group("sg", "Security groups", groups.listCommand(), show, create, groups.renameCommand(), add, sgSetRuleCommand(form), sgDropRuleCommand(), sgResourcesCommand(),
 		sgSideCommand("bind SG RESOURCE...", "Give it to a side of machines or NICs", "BindSecurityGroup"),
 		sgSideCommand("unbind SG RESOURCE...", "Take it from a side of machines or NICs", "UnBindSecurityGroup"), sgDeleteCommand())
 }

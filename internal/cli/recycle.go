@@ -126,12 +126,12 @@ func eventCommand() *cobra.Command {
 
 func logCommand() *cobra.Command {
 	columns := []column{when("Time", "CreateTime"), plain("Action", "APIName"), plain("Resource", "ResourceID"), plain("By", "UserEmail"), plain("Code", "RetCode"), plain("Message", "Message")}
-	var since time.Duration
+	var back time.Duration
 	var resource, keyword string
 	var failedOnly bool
 	list := command("list", "List calls and what came of them, the newest first", cobra.NoArgs, func(ctx context.Context, s *session, _ []string) error {
 		now := time.Now()
-		p := Params{"BeginTime": strconv.FormatInt(now.Add(-since).Unix(), 10), "EndTime": strconv.FormatInt(now.Unix()+1, 10),
+		p := Params{"BeginTime": strconv.FormatInt(now.Add(-back).Unix(), 10), "EndTime": strconv.FormatInt(now.Unix()+1, 10),
 			"ResourceID": resource, "Keyword": keyword}
 		if failedOnly {
 			p["IsSuccess"] = "No"
@@ -143,9 +143,18 @@ func logCommand() *cobra.Command {
 		return s.show(all, columns)
 	})
 	f := list.Flags()
-	f.DurationVar(&since, "since", time.Hour, "how far to look back")
+	f.DurationVar(&back, "since", time.Hour, "how far to look back")
 	f.StringVar(&resource, "resource", "", "only calls about this resource id")
 	f.StringVar(&keyword, "keyword", "", "only calls with this text")
 	f.BoolVar(&failedOnly, "failed", false, "only failures")
-	return group("log", "The audit log", list)
+	var span func() Params
+	export := command("export", "Make a spreadsheet, and print where it can be fetched", cobra.NoArgs, func(ctx context.Context, s *session, _ []string) error {
+		var made object
+		if _, err := s.Call(ctx, "ExportOPLogs", span(), &made); err != nil {
+			return err
+		}
+		return s.detail(made, []column{plain("URL", "URL"), plain("File", "FileName")})
+	})
+	span = since(export, month)
+	return group("log", "The audit log", list, export)
 }

@@ -16,7 +16,7 @@ var segmentRoutes = []column{plain("ID", "RouteID"), plain("Destination", "Desti
 
 func segmentCommand() *cobra.Command {
 	return group("segment", "External network segments", segments.listCommand(), segments.showCommand(), segmentCreateCommand(), segmentUpdateCommand(),
-		segmentPermitCommand(), segmentRoutesCommand(), segmentRouteCommand(), segmentUnrouteCommand(), segmentDeleteCommand())
+		segmentPermitCommand(), segmentRoutesCommand(), segmentRouteCommand(), segmentRerouteCommand(), segmentUnrouteCommand(), segmentDeleteCommand())
 }
 
 // given adds the parameters whose flags were given.
@@ -126,6 +126,17 @@ func segmentRouteCommand() *cobra.Command {
 			return err
 		}
 		_, err = s.Call(ctx, "CreateSegmentRoute", Params{"SegmentID": o.text("SegmentID"), "Destination": args[1], "NextHop": args[2]}, nil)
+		return err
+	}))
+}
+
+func segmentRerouteCommand() *cobra.Command {
+	return segments.on(command("reroute SEGMENT ROUTE NEXT-HOP", "Send a route to another next hop (administrators)", cobra.ExactArgs(3), func(ctx context.Context, s *session, args []string) error {
+		o, err := segments.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		_, err = s.Call(ctx, "UpdateSegmentRoute", Params{"SegmentID": o.text("SegmentID"), "RouteID": args[1], "NextHop": args[2]}, nil)
 		return err
 	}))
 }

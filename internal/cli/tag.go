@@ -28,20 +28,43 @@ func pairs(texts []string) ([]string, error) {
 }
 
 func tagCommand() *cobra.Command {
-	change := func(use, short, action string) *cobra.Command {
-		return command(use, short, cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
+	change := func(use, short, action string, least int) *cobra.Command {
+		cmd := command(use, short, cobra.MinimumNArgs(least), func(ctx context.Context, s *session, args []string) error {
 			given, err := pairs(args[1:])
 			if err != nil {
 				return err
 			}
-			kind, err := typeOf(args[0])
+			id, of, err := anything(ctx, s, args[0])
 			if err != nil {
 				return err
 			}
-			_, err = s.Call(ctx, action, Params{"ResourceType": kind, "ResourceIDs": []string{args[0]}, "KeyValuePairs": given}, nil)
+			p := Params{"ResourceType": of, "KeyValuePairs": given}
+			if action == "SetResourceTags" {
+				p["ResourceID"] = id
+			} else {
+				p["ResourceIDs"] = []string{id}
+			}
+			_, err = s.Call(ctx, action, p, nil)
 			return err
 		})
+		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return completeAnything(cmd, args, toComplete)
+		}
+		return cmd
 	}
+	create := once("create KEY VALUE...", "Make values of a key", cobra.MinimumNArgs(2), func(a []string) (string, Params) {
+		return "CreateTag", Params{"Key": a[0], "Values": a[1:]}
+	})
+	bindable := command("bindable TYPE", "List resources that can bear tags; TYPE is VM, Disk, EIP, ...", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		all, err := s.list(ctx, "DescribeBindableTagResource", Params{"ResourceType": args[0]})
+		if err != nil {
+			return err
+		}
+		return s.show(all, []column{plain("ID", "ResourceID"), plain("Name", "ResourceName"), plain("Type", "ResourceType")})
+	})
 	resources := command("resources KEY[=VALUE]", "List what bears a tag", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
 		key, value, _ := strings.Cut(args[0], "=")
 		all, err := s.list(ctx, "DescribeTagResource", Params{"Key": key, "Value": value})
@@ -55,19 +78,7 @@ func tagCommand() *cobra.Command {
 		_, err := s.Call(ctx, "DeleteTag", Params{"Key": key, "Value": value}, nil)
 		return err
 	})
-	return group("tag", "Tags", tags.listCommand(), resources, remove,
-		change("bind RESOURCE KEY=VALUE...", "Mark a resource", "BindTag"), change("unbind RESOURCE KEY=VALUE...", "Take tags off a resource", "UnBindTag"))
-}
-
-// types of resources by the beginnings of their ids.
-var types = map[string]string{"vm-": "VM", "disk-": "Disk", "eip-": "EIP", "vpc-": "VPC", "subnet-": "SUBNET", "sg-": "SG", "nic-": "NIC", "image-": "Image",
-	"snapshot-": "Snapshot", "timer-": "Timer", "vip-": "VIP"}
-
-// typeOf is the ResourceType of an id.
-func typeOf(id string) (string, error) {
-	prefix, _, _ := strings.Cut(id, "-")
-	if kind, ok := types[prefix+"-"]; ok {
-		return kind, nil
-	}
-	return "", fmt.Errorf("%s is no id of a resource that bears tags", id)
+	return group("tag", "Tags", tags.listCommand(), create, resources, bindable, remove,
+		change("bind RESOURCE KEY=VALUE...", "Mark a resource", "BindTag", 2), change("unbind RESOURCE KEY=VALUE...", "Take tags off a resource", "UnBindTag", 2),
+		change("set RESOURCE [KEY=VALUE...]", "Replace all tags of a resource", "SetResourceTags", 1))
 }

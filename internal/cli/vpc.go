@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -30,7 +31,7 @@ var vips = kind{
 
 var routeColumns = []column{plain("ID", "RouteID"), plain("Destination", "Destination"), plain("Type", "NextHopType"), plain("Next hop", "NextHop"), plain("Status", "Status"), plain("Remark", "Remark")}
 
-var peeringColumns = []column{plain("VPC", "VPCID"), plain("Network", "VPCNetwork"), plain("Peer", "PeerID"), plain("Name", "PeerName"), plain("State", "State"), when("Created", "CreateTime")}
+var peeringColumns = []column{plain("VPC", "VPCID"), plain("Name", "VPCName"), plain("Network", "VPCNetwork"), plain("Peer", "PeerID"), plain("Peer's name", "PeerName"), plain("State", "State"), when("Created", "CreateTime")}
 
 // making are the states of what is on its way to be.
 var making = []string{"Allocating", "Creating", "Updating", "Bounding", "Unbounding", "BandwidthChanging"}
@@ -116,7 +117,7 @@ func vpcCommand() *cobra.Command {
 			return err
 		}))
 	}
-	return group("vpc", "Private networks", vpcs.listCommand(), vpcs.showCommand(), create, turn("gateway-on VPC", "Turn the gateway on", true),
+	return group("vpc", "Private networks", vpcs.listCommand(), vpcs.showCommand(), vpcs.renameCommand(), vpcTopologyCommand(), create, turn("gateway-on VPC", "Turn the gateway on", true),
 		turn("gateway-off VPC", "Turn the gateway off", false), deletes("delete VPC...", "Delete empty ones", "DeleteVPC", &vpcs))
 }
 
@@ -146,7 +147,22 @@ func subnetCommand() *cobra.Command {
 		}
 		return s.show(all, []column{plain("Address", "IP"), plain("MAC", "MAC"), plain("Resource", "ResourceID"), plain("Name", "ResourceName"), plain("Type", "ResourceType"), plain("State", "State")})
 	}))
-	return group("subnet", "Subnets", subnets.listCommand(), subnets.showCommand(), create, addresses, deletes("delete SUBNET...", "Delete unused ones", "DeleteSubnet", &subnets))
+	free := subnets.on(command("free SUBNET", "Count free and used addresses", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		o, err := subnets.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		vpc, err := vpcs.find(ctx, s, o.text("VPCID")) // says whose it is
+		if err != nil {
+			return err
+		}
+		var count object
+		if _, err := s.Call(ctx, "GetSubnetAvailableIPQuota", Params{"CompanyID": vpc.text("CompanyID"), "SubnetID": o.text("SubnetID")}, &count); err != nil {
+			return err
+		}
+		return s.detail(count, []column{plain("Free", "AvailableCount"), plain("Used", "UsedCount")})
+	}))
+	return group("subnet", "Subnets", subnets.listCommand(), subnets.showCommand(), subnets.renameCommand(), create, addresses, free, deletes("delete SUBNET...", "Delete unused ones", "DeleteSubnet", &subnets))
 }
 
 func routeCommand() *cobra.Command {
@@ -156,6 +172,19 @@ func routeCommand() *cobra.Command {
 			return "", err
 		}
 		return o.text("SubnetID"), nil
+	}
+	settled := func(ctx context.Context, s *session, subnet, route string) error {
+		return s.wait(ctx, route, func(ctx context.Context) (string, bool, error) {
+			all, err := s.list(ctx, "DescribeSubnetRoute", Params{"SubnetID": subnet, "RouteIDs": []string{route}})
+			switch {
+			case err != nil:
+				return "", false, err
+			case len(all) == 0:
+				return "gone", true, failed(route, "gone", "")
+			}
+			state := all[0].text("Status")
+			return state, !slices.Contains(making, state), nil
+		})
 	}
 	list := subnets.on(command("list SUBNET", "List the routes of a subnet", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
 		subnet, err := id(ctx, s, args[0])
@@ -180,7 +209,7 @@ func routeCommand() *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(s.out, r.RouteID)
-		return nil
+		return settled(ctx, s, subnet, r.RouteID)
 	}))
 	create.Flags().StringVar(&remark, "remark", "", "remark")
 	remove := subnets.on(command("delete SUBNET ROUTE...", "Delete routes", cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
@@ -191,7 +220,17 @@ func routeCommand() *cobra.Command {
 		_, err = s.Call(ctx, "DeleteSubnetRoute", Params{"SubnetID": subnet, "RouteIDs": args[1:]}, nil)
 		return err
 	}))
-	return group("route", "Routes of subnets", list, create, remove)
+	update := subnets.on(command("update SUBNET ROUTE TYPE HOP", "Send one to another next hop", cobra.ExactArgs(4), func(ctx context.Context, s *session, args []string) error {
+		subnet, err := id(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		if _, err := s.Call(ctx, "UpdateSubnetRoute", Params{"SubnetID": subnet, "RouteID": args[1], "NextHopType": args[2], "NextHop": args[3]}, nil); err != nil {
+			return err
+		}
+		return settled(ctx, s, subnet, args[1])
+	}))
+	return group("route", "Routes of subnets", list, create, update, remove)
 }
 
 func peeringCommand() *cobra.Command {
@@ -267,8 +306,16 @@ func nicCommand() *cobra.Command {
 			return made(ctx, s, &nics, id, state)
 		}))
 	}
-	return group("nic", "Elastic network interfaces", nics.listCommand(), nics.showCommand(), create, change("attach NIC VM", "Plug into a machine", "AttachNIC", "Bound"),
+	checkMAC := command("check-mac MAC", "Tell whether a hardware address is taken", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		var r object
+		if _, err := s.Call(ctx, "CheckMACInUse", Params{"MAC": args[0]}, &r); err != nil {
+			return err
+		}
+		return s.detail(r, []column{plain("In use", "InUse")})
+	})
+	return group("nic", "Elastic network interfaces", nics.listCommand(), nics.showCommand(), nics.renameCommand(), create, change("attach NIC VM", "Plug into a machine", "AttachNIC", "Bound"),
 		change("detach NIC VM", "Take from a machine", "DetachNIC", "Free"),
+		nics.act("mac NIC MAC", "Give a free one another hardware address", "UpdateNICMAC", 1, func(a []string) Params { return Params{"MAC": a[0]} }), checkMAC,
 		bandwidths("bandwidth NIC MBPS", "UpdateNICIPBandwidth", &nics), deletes("delete NIC...", "Delete unattached ones", "DeleteNIC", &nics))
 }
 
@@ -333,5 +380,26 @@ func vipCommand() *cobra.Command {
 		}
 		return made(ctx, s, &vips, id, "Available")
 	}))
-	return group("vip", "Virtual addresses", vips.listCommand(), vips.showCommand(), create, bind, bandwidths("bandwidth VIP MBPS", "UpdateVIPBandwidth", &vips), deletes("release VIP...", "Give them back", "ReleaseVIP", &vips))
+	return group("vip", "Virtual addresses", vips.listCommand(), vips.showCommand(), vips.renameCommand(), create, bind, bandwidths("bandwidth VIP MBPS", "UpdateVIPBandwidth", &vips), deletes("release VIP...", "Give them back", "ReleaseVIP", &vips))
+}
+
+func vpcTopologyCommand() *cobra.Command {
+	return vpcs.on(command("topology VPC", "List what is in one, and what is joined to what", cobra.ExactArgs(1), func(ctx context.Context, s *session, args []string) error {
+		o, err := vpcs.find(ctx, s, args[0])
+		if err != nil {
+			return err
+		}
+		var r struct{ Info object }
+		if _, err := s.Call(ctx, "DescribeNetworkTopology", Params{"VPCID": o.text("VPCID")}, &r); err != nil {
+			return err
+		}
+		if s.output == "json" {
+			return s.json(r.Info)
+		}
+		if err := s.show(r.Info.list("Nodes"), []column{plain("ID", "ResourceID"), plain("Name", "Name"), plain("Type", "ResourceType"), plain("State", "State")}); err != nil {
+			return err
+		}
+		fmt.Fprintln(s.out)
+		return s.show(r.Info.list("Edges"), []column{plain("From", "From"), plain("To", "To"), plain("Kind", "Kind")})
+	}))
 }
