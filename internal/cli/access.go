@@ -64,12 +64,16 @@ func projectCommand() *cobra.Command {
 		_, err = s.Call(ctx, "RenameProject", Params{"ProjectID": o.text("ProjectID"), "Name": args[1]}, nil)
 		return err
 	}))
-	move := projects.on(command("move PROJECT RESOURCE-ID...", "Move resources of any types into one", cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
+	move := projects.on(command("move PROJECT RESOURCE...", "Move resources of any types into one", cobra.MinimumNArgs(2), func(ctx context.Context, s *session, args []string) error {
 		o, err := projects.find(ctx, s, args[0])
 		if err != nil {
 			return err
 		}
-		_, err = s.Call(ctx, "MoveProjectResource", Params{"CompanyID": o.text("CompanyID"), "ProjectID": o.text("ProjectID"), "ResourceIDs": args[1:]}, nil)
+		ids, err := allOf(ctx, s, args[1:])
+		if err != nil {
+			return err
+		}
+		_, err = s.Call(ctx, "MoveProjectResource", Params{"CompanyID": o.text("CompanyID"), "ProjectID": o.text("ProjectID"), "ResourceIDs": ids}, nil)
 		return err
 	}))
 	return group("project", "Project groups", projects.listCommand(), projects.showCommand(), create, rename, move, remover(&projects, "DeleteProject"))

@@ -49,6 +49,18 @@ func anything(ctx context.Context, s *session, ref string) (id, of string, err e
 	return "", "", fmt.Errorf("there is no resource %s", ref)
 }
 
+// allOf finds the ids of resources of any kinds.
+func allOf(ctx context.Context, s *session, refs []string) ([]string, error) {
+	ids := make([]string, len(refs))
+	for i, ref := range refs {
+		var err error
+		if ids[i], _, err = anything(ctx, s, ref); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
 // completeAnything offers ids of every kind once their beginning is typed, and the beginnings until then.
 func completeAnything(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	var out []string

@@ -217,15 +217,11 @@ func renewCommand() *cobra.Command {
 		if args[0] != "on" && args[0] != "off" {
 			return fmt.Errorf("say on or off, not %q", args[0])
 		}
-		var ids []string
-		for _, ref := range args[1:] {
-			id, _, err := anything(ctx, s, ref)
-			if err != nil {
-				return err
-			}
-			ids = append(ids, id)
+		ids, err := allOf(ctx, s, args[1:])
+		if err != nil {
+			return err
 		}
-		_, err := s.Call(ctx, "UpdateAutoRenew", Params{"ResourceIDs": ids, "AutoRenew": args[0] == "on"}, nil)
+		_, err = s.Call(ctx, "UpdateAutoRenew", Params{"ResourceIDs": ids, "AutoRenew": args[0] == "on"}, nil)
 		return err
 	})
 	cmd.ValidArgsFunction = completeAnything

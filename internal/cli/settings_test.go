@@ -76,6 +76,8 @@ func TestSettings(t *testing.T) {
 	}
 	m.must("renew", "auto", "off", "web", "data")
 	m.must("renew", "web", "--price")
+	m.must("project", "create", "shop")
+	m.must("project", "move", "shop", "web")
 	m.refused([]string{"there is no resource nothing"}, "renew", "nothing")
 	for range 2 {
 		m.must("disk", "create", "--name", "twin", "--space", "10")
