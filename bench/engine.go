@@ -39,11 +39,11 @@ func (b *bench) engine(name string) error {
 	print := func(what string, value float64, unit, target, note string) {
 		b.print(figure{Name: what, Database: name, Value: value, Unit: unit, Target: target, Note: note})
 	}
-	mb, err := s.settledMemory()
+	mb, files, err := s.settledMemory()
 	if err != nil {
 		return err
 	}
-	print("idle memory", mb, "MB", "<= 60", "resident, 50 simulated hosts")
+	print("idle memory", mb, "MB", "<= 60", fmt.Sprintf("resident, 50 simulated hosts; %.0f MB of it the program's file", files))
 
 	// The demo tenant's quota and its subnet of 252 addresses must not be what is measured.
 	if err := s.stop(); err != nil {
@@ -131,7 +131,7 @@ func (b *bench) engine(name string) error {
 		return err
 	}
 	print("page of 100 in the middle, p99", milliseconds(percentile(took, .99)), "ms", "", fmt.Sprintf("Offset %d", b.vms/2))
-	if mb, err = s.settledMemory(); err != nil {
+	if mb, _, err = s.settledMemory(); err != nil {
 		return err
 	}
 	print("memory with all machines", mb, "MB", "", fmt.Sprintf("resident, %d machines", b.vms))

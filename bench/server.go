@@ -103,21 +103,28 @@ func (s *server) stop() error {
 
 func (s *server) kill() { _ = s.cmd.Process.Kill() }
 
-var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
+var resident = regexp.MustCompile(`(?m)^(VmRSS|RssFile):\s+(\d+) kB$`)
 
-// settledMemory is the resident memory in MB after ten idle seconds.
-func (s *server) settledMemory() (float64, error) {
+// settledMemory is the resident memory in MB after ten idle seconds, and what of it is pages of files: the program's own,
+// which the kernel reads again when it needs them.
+func (s *server) settledMemory() (all, files float64, err error) {
 	time.Sleep(10 * time.Second)
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	m := resident.FindSubmatch(raw)
-	if m == nil {
-		return 0, errors.New("no VmRSS")
+	mb := map[string]float64{}
+	for _, m := range resident.FindAllSubmatch(raw, -1) {
+		kb, err := strconv.ParseFloat(string(m[2]), 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		mb[string(m[1])] = kb / 1000 * 1.024
 	}
-	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	return kb / 1000 * 1.024, err
+	if len(mb) != 2 {
+		return 0, 0, errors.New("no VmRSS or RssFile")
+	}
+	return mb["VmRSS"], mb["RssFile"], nil
 }
 
 // answer holds the fields that the figures need.
