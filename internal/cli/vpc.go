@@ -242,7 +242,7 @@ func peeringCommand() *cobra.Command {
 		return s.show(all, peeringColumns)
 	})
 	list.Aliases = []string{"ls"}
-	change := func(use, short, action string) *cobra.Command {
+	change := func(use, short, action, transient, wanted string) *cobra.Command {
 		return vpcs.on(command(use, short, cobra.ExactArgs(2), func(ctx context.Context, s *session, args []string) error {
 			var ids []string
 			for _, ref := range args {
@@ -252,12 +252,37 @@ func peeringCommand() *cobra.Command {
 				}
 				ids = append(ids, o.text("VPCID"))
 			}
-			_, err := s.Call(ctx, action, Params{"VPCID": ids[0], "PeerType": "VPC", "PeerID": ids[1]}, nil)
-			return err
+			if _, err := s.Call(ctx, action, Params{"VPCID": ids[0], "PeerType": "VPC", "PeerID": ids[1]}, nil); err != nil {
+				return err
+			}
+			return settleLink(ctx, s, ids[0], ids[1], transient, wanted)
 		}))
 	}
-	return group("peering", "Links of VPCs", list, change("create VPC VPC", "Link two, both with their gateways on", "AssociateVPCPeering"),
-		change("delete VPC VPC", "Remove a link", "DissociateVPCPeering"))
+	return group("peering", "Links of VPCs", list, change("create VPC VPC", "Link two, both with their gateways on", "AssociateVPCPeering", "Allocating", "Available"),
+		change("delete VPC VPC", "Remove a link", "DissociateVPCPeering", "Deleting", noLink))
+}
+
+// noLink is the state of a link that is not there.
+const noLink = "gone"
+
+// settleLink waits until the link of two VPCs is no longer in a transient state, and is as wanted.
+func settleLink(ctx context.Context, s *session, vpc, peer, transient, wanted string) error {
+	return s.wait(ctx, "the link", func(ctx context.Context) (string, bool, error) {
+		all, err := s.list(ctx, "DescribeVPCPeering", Params{"VPCID": vpc})
+		if err != nil {
+			return "", false, err
+		}
+		state := noLink
+		for _, o := range all {
+			if o.text("PeerID") == peer {
+				state = o.text("State")
+			}
+		}
+		if state == wanted || state == transient {
+			return state, state == wanted, nil
+		}
+		return state, true, failed("the link", state, "")
+	})
 }
 
 func nicCommand() *cobra.Command {
