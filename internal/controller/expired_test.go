@@ -80,6 +80,13 @@ func TestExpiredResourcesRefuseChanges(t *testing.T) {
 		"NICID":  free("CreateNIC", "NICID", P{"Name": "n", "NICType": "WAN", "SegmentID": "Bgp", "Bandwidth": 2}),
 		"DiskID": free("CreateDisk", "DiskID", P{"Name": "d", "DiskSpace": 10, "SetType": "StorageSetA"}),
 		"IP":     "10.0.0.99", "DNS": "192.0.2.53", "UserData": "YQ==", "BootDevices": "hd", "KeyValuePairs": "YQ==:Yg==", "DiskSpace": 20}
+	controllertest.Eventually(t, time.Minute, "these are whole", func() bool {
+		n := 0
+		if err := c.DB.Reader().NewRaw(`SELECT COUNT(*) FROM operation WHERE ended_at = 0`).Scan(t.Context(), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n == 0
+	})
 	seen := map[string]bool{}
 	calls := 0
 	for _, r := range resources {
