@@ -79,10 +79,15 @@ type describeImageResponse struct {
 }
 
 func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describeImageRequest) (*describeImageResponse, error) {
+	var states []string
 	for _, st := range q.Statuses {
 		if !slices.Contains(imageStates, st) {
 			return nil, retcode.InvalidParameter.Errorf("Statuses: %s is no state of an image", st)
 		}
+		if now, older := olderStates[st]; older {
+			st = now
+		}
+		states = append(states, st)
 	}
 	out := &describeImageResponse{Infos: []imageInfo{}}
 	var rows []Image
@@ -115,7 +120,7 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	equal("os_type", q.OSType)
 	among("id", q.ImageIDs)
 	among("project", q.ProjectIDs)
-	among("state", q.Statuses)
+	among("state", states)
 	sel = database.Matching(sel, q.Keyword, "name", "id")
 	n, err := sel.Count(ctx)
 	if err != nil {
@@ -148,9 +153,13 @@ func (s *Service) describeImage(ctx context.Context, c *action.Call, q *describe
 	if err != nil {
 		return nil, err
 	}
+	region, err := s.Catalog.RegionAlias(ctx, c.Region)
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range rows {
 		out.Infos = append(out.Infos, imageInfo{
-			Region: i.Region, RegionAlias: i.Region, CompanyID: i.Company, Email: emails[i.Company], ProjectID: i.Project, ProjectName: projects[i.Project],
+			Region: i.Region, RegionAlias: region, CompanyID: i.Company, Email: emails[i.Company], ProjectID: i.Project, ProjectName: projects[i.Project],
 			ImageID: i.ID, Name: i.Name, ImageName: i.Name, ImageDescription: i.Description, ImageSize: int64(i.virtualGB()),
 			ImageType: i.Type, ImageFormat: i.Format, OSType: i.OSType, OSName: i.OSName, OSDistribution: i.OSDistribution,
 			SetArch: i.Arch, BootloaderType: bootloader(i.UEFI), ImageStatus: i.State, Reason: i.Why(c.Language),

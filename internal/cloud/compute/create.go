@@ -263,7 +263,11 @@ func (s *Service) planSystem(ctx context.Context, c *action.Call, q *createVMReq
 	if err := s.Catalog.CheckBootDiskSpec(ctx, c.Region, q.BootDiskSetType, gb); err != nil {
 		return err
 	}
-	if least := p.image.virtualGB(); gb < least {
+	least := p.image.virtualGB()
+	if p.image.Secret != "" {
+		least -= EncryptedGB // the disk that it was made of had it, too
+	}
+	if gb < least {
 		return retcode.BootDiskTooSmall.Errorf("BootDiskSpace is %d GB, image %s needs %d", gb, p.image.ID, least)
 	}
 	secret, err := block.CheckSecret("BootDiskSecret", q.BootDiskSecret)
@@ -304,13 +308,9 @@ func (s *Service) planGuest(ctx context.Context, q *createVMRequest, p *createPl
 		}
 		p.login = q.LoginUser
 	}
-	for _, given := range []struct {
-		name string
-		is   bool
-	}{{"LoginUser", q.LoginUser != ""}, {"UserData", q.UserData != ""}, {"KeyPairIDs", len(p.keys) > 0}, {"MountDataDisk", q.MountDataDisk}} {
-		if given.is && !p.image.CloudInit {
-			return p.image.untold(given.name)
-		}
+	if err := p.image.hears(instruction{"LoginUser", q.LoginUser != ""}, instruction{"UserData", q.UserData != ""},
+		instruction{"KeyPairIDs", len(p.keys) > 0}, instruction{"MountDataDisk", q.MountDataDisk}); err != nil {
+		return err
 	}
 	if q.BootloaderType != "" && q.BootloaderType != bootloader(p.uefi) {
 		return bad.Errorf("BootloaderType: image %s boots by %s", p.image.ID, bootloader(p.uefi))

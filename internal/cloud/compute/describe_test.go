@@ -30,6 +30,11 @@ func TestDescribe(t *testing.T) {
 			ids = append(ids, id)
 		}
 		last := w.vm(t, ids[2])
+		for field, list := range map[string]string{"RegionAlias": "DescribeRegion", "VMTypeAlias": "DescribeVMType"} {
+			if want := w.demo.Must(t, list, nil).Infos()[0].String(field); last.String(field) != want {
+				t.Errorf("%s is %q, want %q", field, last.String(field), want)
+			}
+		}
 		inner, outer := last.List("IPInfos")[0].String("IP"), last.List("IPInfos")[1].String("IP")
 		names := func(q p) (all string, total int) {
 			r := w.demo.Must(t, "DescribeVMInstance", q)

@@ -320,109 +320,132 @@ func listed(ctx context.Context, idb bun.IDB, region string, company int64) (n i
 	return n, err
 }
 
-// describe turns a page of rows into what clients see, with one query for the disks of all, and the
-// network's for their ports and addresses.
-func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vmInfo, error) {
+// vmDetails are what a page of machines has besides their rows, by machine, tenant or project group.
+type vmDetails struct {
+	tags     map[string][]tag.Info
+	disks    map[string][]block.Disk
+	vips     map[string][]network.VIPInfo
+	ports    map[string][]network.PortInfo
+	discs    map[string][]disc
+	keys     map[string][]string
+	emails   map[int64]string
+	projects map[string]string
+	types    map[string]string // names for people
+	region   string            // likewise
+}
+
+// details reads those of a page of a region, each for all machines at once.
+func (s *Service) details(ctx context.Context, region string, rows []VM) (d vmDetails, err error) {
 	r := s.DB.Reader()
 	ids := make([]string, len(rows))
 	for i, v := range rows {
 		ids[i] = v.ID
 	}
-	tags, err := tag.Of(ctx, r, ids...)
+	if d.tags, err = tag.Of(ctx, r, ids...); err != nil {
+		return d, err
+	}
+	if d.disks, err = block.Of(ctx, r, ids...); err != nil {
+		return d, err
+	}
+	if d.vips, err = s.Network.VIPsOf(ctx, r, ids...); err != nil {
+		return d, err
+	}
+	if d.ports, err = s.Network.PortsOf(ctx, r, ids...); err != nil {
+		return d, err
+	}
+	if d.discs, err = discsOf(ctx, r, ids...); err != nil {
+		return d, err
+	}
+	if d.keys, err = keyIDsOf(ctx, r, ids...); err != nil {
+		return d, err
+	}
+	if d.emails, err = s.Identity.Emails(ctx, companies(rows, func(v VM) int64 { return v.Company })); err != nil {
+		return d, err
+	}
+	if d.projects, err = s.Identity.ProjectNames(ctx, projectsOf(rows, func(v VM) string { return v.Project })); err != nil {
+		return d, err
+	}
+	if d.types, err = s.Fleet.VMTypeNames(ctx, region); err != nil {
+		return d, err
+	}
+	d.region, err = s.Catalog.RegionAlias(ctx, region)
+	return d, err
+}
+
+// describe turns a page of rows into what clients see.
+func (s *Service) describe(ctx context.Context, c *action.Call, rows []VM) ([]vmInfo, error) {
+	d, err := s.details(ctx, c.Region, rows)
 	if err != nil {
 		return nil, err
 	}
-	disks, err := block.Of(ctx, r, ids...)
-	if err != nil {
-		return nil, err
-	}
-	vips, err := s.Network.VIPsOf(ctx, r, ids...)
-	if err != nil {
-		return nil, err
-	}
-	ports, err := s.Network.PortsOf(ctx, r, ids...)
-	if err != nil {
-		return nil, err
-	}
-	discs, err := discsOf(ctx, r, ids...)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := keyIDsOf(ctx, r, ids...)
-	if err != nil {
-		return nil, err
-	}
-	emails, err := s.Identity.Emails(ctx, companies(rows, func(v VM) int64 { return v.Company }))
-	if err != nil {
-		return nil, err
-	}
-	projects, err := s.Identity.ProjectNames(ctx, projectsOf(rows, func(v VM) string { return v.Project }))
-	if err != nil {
-		return nil, err
-	}
-	out := make([]vmInfo, 0, len(rows))
 	veiled := s.veiled(ctx, c)
+	out := make([]vmInfo, 0, len(rows))
 	for i := range rows {
 		v := &rows[i]
 		if veiled && v.State == migrating {
 			v.State = Running
 		}
-		info := vmInfo{
-			Region: v.Region, RegionAlias: v.Region, CompanyID: v.Company, Email: emails[v.Company], ProjectID: v.Project, ProjectName: projects[v.Project],
-			VMID: v.ID, Name: v.Name, Remark: v.Remark, State: v.State, Reason: v.Why(c.Language), VMType: v.VMType,
-			VMTypeAlias: v.VMType, SetID: v.SetID, SetArch: v.Arch, ImageID: v.ImageID, BasicImageName: v.ImageName,
-			OSName: v.OSName, OSType: v.OSType, CPU: v.CPUs, Memory: v.MemoryMiB, ChargeType: v.ChargeType,
-			CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), ExpireTime: seconds(v.ExpireAt),
-			AutoRenew: v.AutoRenew, VPCID: v.VPCID, SubnetID: v.SubnetID, DefaultGWEIPIDs: []string{}, Hostname: v.Hostname,
-			DNS: v.DNS, CPUMode: v.CPUMode, HighAvailability: v.HA, BootloaderType: bootloader(v.UEFI), BootDevices: strings.Split(v.BootDevices, ","),
-			LoginUser: v.LoginUser, KeyPairIDs: keys[v.ID], CanLogin: v.State == Running, SupportHotplug: v.Hotplug,
-			SupportCloudInit: v.CloudInit, SupportQGA: v.QGA, DiskInfos: []vmDiskInfo{}, IPInfos: []vmIPInfo{},
-			NICInfos: []vmNICInfo{}, VIPInfos: []vmVIPInfo{}, USBInfos: []vmUSBInfo{}, ISOInfos: []vmISOInfo{}, Tags: tags[v.ID],
-		}
-		if v.State != Initializing && v.State != Failed {
-			info.ImagePreparePrecent = 100
-		}
-		if v.QGA {
-			info.QGAState = Stopped
-			if v.QGAConnected {
-				info.QGAState = Running
-			}
-		}
-		h, ok := s.Fleet.HostInfo(v.HostID)
-		if ok && h.State == fleet.Down {
-			// The row stays as it is until the host is back; people see why nothing works.
-			info.Reason = retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID).Message(c.Language)
-		}
-		if ok && c.Caller.Admin {
-			info.HostID, info.HostIP = v.HostID, h.Address
-			if ip, _, err := net.SplitHostPort(h.Address); err == nil {
-				info.HostIP = ip
-			}
-		}
-		for _, d := range disks[v.ID] {
-			elastic := "Y"
-			if d.Role == block.Boot {
-				elastic = "N"
-			}
-			info.DiskInfos = append(info.DiskInfos, vmDiskInfo{Type: d.Role, DiskID: d.ID, Name: d.Name, Drive: d.Target,
-				Size: d.SizeGB, IsElastic: elastic, StorageSetType: d.SetType})
-		}
-		for _, d := range discs[v.ID] {
-			info.ISOInfos = append(info.ISOInfos, vmISOInfo{ImageID: d.ImageID, Name: d.Name})
-		}
-		for _, p := range ports[v.ID] {
-			if p.ID == v.PortID {
-				addPort(&info, p)
-			} else {
-				addNIC(&info, p)
-			}
-		}
-		for _, x := range vips[v.ID] {
-			info.VIPInfos = append(info.VIPInfos, vmVIPInfo{VIPID: x.ID, IP: x.IP})
-		}
-		out = append(out, info)
+		out = append(out, s.info(c, v, d))
 	}
 	return out, nil
+}
+
+// info is one machine as a caller sees it.
+func (s *Service) info(c *action.Call, v *VM, d vmDetails) vmInfo {
+	info := vmInfo{
+		Region: v.Region, RegionAlias: d.region, CompanyID: v.Company, Email: d.emails[v.Company], ProjectID: v.Project, ProjectName: d.projects[v.Project],
+		VMID: v.ID, Name: v.Name, Remark: v.Remark, State: v.State, Reason: v.Why(c.Language), VMType: v.VMType,
+		VMTypeAlias: d.types[v.VMType], SetID: v.SetID, SetArch: v.Arch, ImageID: v.ImageID, BasicImageName: v.ImageName,
+		OSName: v.OSName, OSType: v.OSType, CPU: v.CPUs, Memory: v.MemoryMiB, ChargeType: v.ChargeType,
+		CreateTime: seconds(v.CreatedAt), UpdateTime: seconds(v.UpdatedAt), ExpireTime: seconds(v.ExpireAt),
+		AutoRenew: v.AutoRenew, VPCID: v.VPCID, SubnetID: v.SubnetID, DefaultGWEIPIDs: []string{}, Hostname: v.Hostname,
+		DNS: v.DNS, CPUMode: v.CPUMode, HighAvailability: v.HA, BootloaderType: bootloader(v.UEFI), BootDevices: strings.Split(v.BootDevices, ","),
+		LoginUser: v.LoginUser, KeyPairIDs: d.keys[v.ID], CanLogin: v.State == Running, SupportHotplug: v.Hotplug,
+		SupportCloudInit: v.CloudInit, SupportQGA: v.QGA, DiskInfos: []vmDiskInfo{}, IPInfos: []vmIPInfo{},
+		NICInfos: []vmNICInfo{}, VIPInfos: []vmVIPInfo{}, USBInfos: []vmUSBInfo{}, ISOInfos: []vmISOInfo{}, Tags: d.tags[v.ID],
+	}
+	if v.State != Initializing && v.State != Failed {
+		info.ImagePreparePrecent = 100
+	}
+	if v.QGA {
+		info.QGAState = Stopped
+		if v.QGAConnected {
+			info.QGAState = Running
+		}
+	}
+	h, ok := s.Fleet.HostInfo(v.HostID)
+	if ok && h.State == fleet.Down {
+		// The row stays as it is until the host is back; people see why nothing works.
+		info.Reason = retcode.SystemBusy.Errorf("the host of %s does not answer", v.ID).Message(c.Language)
+	}
+	if ok && c.Caller.Admin {
+		info.HostID, info.HostIP = v.HostID, h.Address
+		if ip, _, err := net.SplitHostPort(h.Address); err == nil {
+			info.HostIP = ip
+		}
+	}
+	for _, x := range d.disks[v.ID] {
+		elastic := "Y"
+		if x.Role == block.Boot {
+			elastic = "N"
+		}
+		info.DiskInfos = append(info.DiskInfos, vmDiskInfo{Type: x.Role, DiskID: x.ID, Name: x.Name, Drive: x.Target,
+			Size: x.SizeGB, IsElastic: elastic, StorageSetType: x.SetType})
+	}
+	for _, x := range d.discs[v.ID] {
+		info.ISOInfos = append(info.ISOInfos, vmISOInfo{ImageID: x.ImageID, Name: x.Name})
+	}
+	for _, p := range d.ports[v.ID] {
+		if p.ID == v.PortID {
+			addPort(&info, p)
+		} else {
+			addNIC(&info, p)
+		}
+	}
+	for _, x := range d.vips[v.ID] {
+		info.VIPInfos = append(info.VIPInfos, vmVIPInfo{VIPID: x.ID, IP: x.IP})
+	}
+	return info
 }
 
 // addNIC adds an elastic NIC.

@@ -101,9 +101,20 @@ func (s *Service) passphrase(i *Image) (string, error) {
 	return string(b), nil
 }
 
-// untold refuses a parameter for guests of an image that would not hear of it (113).
-func (i *Image) untold(parameter string) error {
-	return retcode.InvalidParameter.Errorf("%s: image %s has no cloud-init, its guests take no instructions", parameter, i.ID)
+// instruction is a parameter that cloud-init carries out in the guest, and whether a request has it.
+type instruction struct {
+	parameter string
+	given     bool
+}
+
+// hears refuses instructions that guests of an image without cloud-init would never hear of (113).
+func (i *Image) hears(all ...instruction) error {
+	for _, one := range all {
+		if one.given && !i.CloudInit {
+			return retcode.InvalidParameter.Errorf("%s: image %s has no cloud-init, its guests take no instructions", one.parameter, i.ID)
+		}
+	}
+	return nil
 }
 
 // holdTx keeps a tenant's image from being deleted until the caller's transaction ends.

@@ -18,8 +18,17 @@ const (
 	ImageUsed      = "Used"      // usable; older clients call it Available
 )
 
+// What older clients call ImageUsed and Failed.
+const (
+	imageAvailable   = "Available"
+	imageUnavailable = "Unavailable"
+)
+
+// olderStates turns their words into ours.
+var olderStates = map[string]string{imageAvailable: ImageUsed, imageUnavailable: Failed}
+
 // imageStates are all that a client may filter by.
-var imageStates = []string{ImageMaking, "Available", "Unavailable", ImageUsed, ImageUploading, Deleting, Deleted, Terminating, Failed}
+var imageStates = []string{ImageMaking, imageAvailable, imageUnavailable, ImageUsed, ImageUploading, Deleting, Deleted, Terminating, Failed}
 
 // usable answers the code of an image that nothing can be made of now.
 func (i *Image) usable() error {

@@ -378,14 +378,29 @@ func TestEncryptedImage(t *testing.T) {
 	if i := w.awaitImage(t, image, "Used"); i["Encrypted"] != true {
 		t.Errorf("described as %v", i)
 	}
+	for _, state := range []string{"Used", "Available"} { // the latter is an older client's word
+		if n := w.demo.Must(t, "DescribeImage", p{"ImageType": "Custom", "Statuses": []string{state}}).Int("TotalCount"); n != 1 {
+			t.Errorf("%d images are %s", n, state)
+		}
+	}
 	w.await(t, first, "Stopped")
-	w.demo.Refuse(t, retcode.InvalidParameter, "CreateVMInstance", w.ask(p{"ImageID": image, "BootDiskSpace": 41, "BootDiskSecret": secret}))
+	w.demo.Refuse(t, retcode.InvalidParameter, "CreateVMInstance", w.ask(p{"ImageID": image, "BootDiskSecret": secret}))
 	w.Admin.Refuse(t, retcode.InvalidParameter, "CloneCustomImageToBaseImage", p{"SourceImageID": image, "DestImageName": "sealed"})
 
-	second := w.create(t, p{"ImageID": image, "BootDiskSpace": 41})
+	quote := func(more p) any {
+		q := p{"VMType": w.vmType, "CPU": 1, "Memory": 1024, "BootDiskSetType": w.storage, "ChargeType": "Month", "ImageID": w.image}
+		for k, v := range more {
+			q[k] = v
+		}
+		return w.demo.Must(t, "GetVMInstancePrice", q).Infos()[0]["Price"]
+	}
+	if sealed, other := quote(p{"ImageID": image}), quote(p{"BootDiskSecret": secret}); sealed != other || sealed == quote(nil) {
+		t.Errorf("of the image a machine costs %v, with a key %v, without %v", sealed, other, quote(nil))
+	}
+	second := w.create(t, p{"ImageID": image})
 	for _, vm := range []string{first, second} {
 		system := w.vm(t, vm).List("DiskInfos")[0].String("DiskID")
-		if d := w.disk(t, system); d["Encrypted"] != true || string(w.host(t, system).Disk(vm, system).GetSecret()) != secret {
+		if d := w.disk(t, system); d["Encrypted"] != true || d.Int("Size") != 41 || string(w.host(t, system).Disk(vm, system).GetSecret()) != secret {
 			t.Errorf("the system disk of %s is %v", vm, d)
 		}
 	}

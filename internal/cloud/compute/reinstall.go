@@ -54,13 +54,9 @@ func (s *Service) reinstallVM(ctx context.Context, c *action.Call, q *reinstallR
 	if windows(image.OSType) != windows(v.OSType) {
 		return nil, retcode.InvalidParameter.Errorf("ImageID: %s is %s, %s is %s", image.ID, image.OSType, v.ID, v.OSType)
 	}
-	for _, given := range []struct {
-		name string
-		is   bool
-	}{{"Password", q.Password != ""}, {"LoginUser", q.LoginUser != ""}, {"UserData", q.UserData != ""}, {"KeyPairIDs", len(q.KeyPairIDs) > 0}} {
-		if given.is && !image.CloudInit {
-			return nil, image.untold(given.name)
-		}
+	if err := image.hears(instruction{"Password", q.Password != ""}, instruction{"LoginUser", q.LoginUser != ""},
+		instruction{"UserData", q.UserData != ""}, instruction{"KeyPairIDs", len(q.KeyPairIDs) > 0}); err != nil {
+		return nil, err
 	}
 	in := &install{Image: image.ID, Login: image.LoginUser}
 	if q.LoginUser != "" {

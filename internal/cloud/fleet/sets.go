@@ -104,6 +104,17 @@ func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType 
 	return &Set{ID: row.ID, Region: row.Region, Type: row.Type, Alias: row.Alias, Arch: row.Arch}, nil
 }
 
+// VMTypeNames are what people call the VMTypes of a region.
+func (s *Service) VMTypeNames(ctx context.Context, region string) (map[string]string, error) {
+	var rows []computeSet
+	err := s.DB.Reader().NewSelect().Model(&rows).Column("type", "alias").Where("region = ?", region).Scan(ctx)
+	names := make(map[string]string, len(rows))
+	for _, row := range rows {
+		names[row.Type] = row.Alias
+	}
+	return names, err
+}
+
 // StorageSet returns the set of a storage type that the tenant may use: 14000 unknown, 14002 not permitted.
 func (s *Service) StorageSet(ctx context.Context, company int64, region, setType string) (*Set, error) {
 	var row storageSet

@@ -121,7 +121,8 @@ func (s *Service) vm(ctx context.Context, c *action.Call, q *vmRequest) (*respon
 	if _, err := s.Fleet.ComputeSet(ctx, c.Owner(), c.Region, q.VMType); err != nil {
 		return nil, err
 	}
-	if err := s.Compute.CheckImage(ctx, c.OwnScope(), q.ImageID); err != nil {
+	encrypted, err := s.Compute.CheckImage(ctx, c.OwnScope(), q.ImageID)
+	if err != nil {
 		return nil, err
 	}
 	if err := s.Catalog.CheckVMSpec(ctx, c.Region, q.VMType, q.CPU, q.Memory); err != nil {
@@ -138,7 +139,7 @@ func (s *Service) vm(ctx context.Context, c *action.Call, q *vmRequest) (*respon
 		return nil, err
 	}
 	boot := q.BootDiskSpace
-	if q.BootDiskSecret != "" {
+	if encrypted || q.BootDiskSecret != "" {
 		boot += compute.EncryptedGB
 	}
 	items = append(items, catalog.DiskItem(q.BootDiskSetType, boot))
