@@ -67,7 +67,7 @@ func Check(dir string) error {
 			return err
 		}
 		if free := st.Bavail * uint64(st.Bsize); free < neededDisk {
-			return fmt.Errorf("%s has %.1f GB free, and %.0f GB are needed: free some, or choose another directory with --dir", probe, float64(free)/1e9, float64(neededDisk)/1e9)
+			return fmt.Errorf("%s has %.1f GB free, and %.1f GB are needed: free some, or choose another directory with --dir", probe, float64(free)/1e9, float64(neededDisk)/1e9)
 		}
 		break
 	}
