@@ -72,7 +72,7 @@ func Check(dir string) error {
 		break
 	}
 	if available, ok := memoryAvailable(); ok && available < neededMemory {
-		return fmt.Errorf("%.1f GB of memory are available, and %.0f GB are needed", float64(available)/1e9, float64(neededMemory)/1e9)
+		return fmt.Errorf("%.1f GB of memory are available, and %.1f GB are needed", float64(available)/1e9, float64(neededMemory)/1e9)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
@@ -42,6 +43,17 @@ func (l *link) fence(f *pb.Fence) *pb.Fence {
 	f = proto.Clone(f).(*pb.Fence)
 	f.Epoch = l.fleet.Epoch()
 	return f
+}
+
+// fenced is a copy of a request with its fence completed.
+func fenced[Q interface {
+	proto.Message
+	GetFence() *pb.Fence
+}](l *link, q Q) Q {
+	q = proto.Clone(q).(Q)
+	m := q.ProtoReflect()
+	m.Set(m.Descriptor().Fields().ByName("fence"), protoreflect.ValueOfMessage(l.fence(q.GetFence()).ProtoReflect()))
+	return q
 }
 
 // call makes one unary call with its deadline.
@@ -84,23 +96,23 @@ func (l *link) PutImage(ctx context.Context, digest string, size int64, r io.Rea
 }
 
 func (l *link) RemoveImage(ctx context.Context, q *pb.RemoveImageRequest) (*pb.RemoveImageResponse, error) {
-	return call(ctx, l, &pb.RemoveImageRequest{Fence: l.fence(q.Fence), Digest: q.Digest}, hostlink.Host.RemoveImage)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RemoveImage)
 }
 
 func (l *link) EnsureVolume(ctx context.Context, q *pb.EnsureVolumeRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.EnsureVolumeRequest{Fence: l.fence(q.Fence), Spec: q.Spec}, hostlink.Host.EnsureVolume)
+	return call(ctx, l, fenced(l, q), hostlink.Host.EnsureVolume)
 }
 
 func (l *link) RemoveVolume(ctx context.Context, q *pb.RemoveVolumeRequest) (*pb.RemoveVolumeResponse, error) {
-	return call(ctx, l, &pb.RemoveVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id, Pool: q.Pool}, hostlink.Host.RemoveVolume)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RemoveVolume)
 }
 
 func (l *link) EnsureDomain(ctx context.Context, q *pb.EnsureDomainRequest) (*pb.Domain, error) {
-	return call(ctx, l, &pb.EnsureDomainRequest{Fence: l.fence(q.Fence), Spec: q.Spec}, hostlink.Host.EnsureDomain)
+	return call(ctx, l, fenced(l, q), hostlink.Host.EnsureDomain)
 }
 
 func (l *link) RemoveDomain(ctx context.Context, q *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error) {
-	return call(ctx, l, &pb.RemoveDomainRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemoveDomain)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RemoveDomain)
 }
 
 func (l *link) CertificateRequest(ctx context.Context, q *pb.CertificateRequestRequest) (*pb.CertificateRequestResponse, error) {
@@ -108,7 +120,7 @@ func (l *link) CertificateRequest(ctx context.Context, q *pb.CertificateRequestR
 }
 
 func (l *link) InstallCertificate(ctx context.Context, q *pb.InstallCertificateRequest) (*pb.InstallCertificateResponse, error) {
-	return call(ctx, l, &pb.InstallCertificateRequest{Fence: l.fence(q.Fence), CertificatePem: q.CertificatePem, CaPem: q.CaPem}, hostlink.Host.InstallCertificate)
+	return call(ctx, l, fenced(l, q), hostlink.Host.InstallCertificate)
 }
 
 func (l *link) SetGuestPassword(ctx context.Context, q *pb.SetGuestPasswordRequest) (*pb.SetGuestPasswordResponse, error) {
@@ -132,11 +144,11 @@ func (l *link) ConsoleLog(ctx context.Context, q *pb.ConsoleLogRequest) (*pb.Con
 }
 
 func (l *link) ExportVolume(ctx context.Context, q *pb.ExportVolumeRequest) (*pb.Export, error) {
-	return call(ctx, l, &pb.ExportVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id, VolumeId: q.VolumeId, Pool: q.Pool}, hostlink.Host.ExportVolume)
+	return call(ctx, l, fenced(l, q), hostlink.Host.ExportVolume)
 }
 
 func (l *link) RemoveExport(ctx context.Context, q *pb.RemoveExportRequest) (*pb.RemoveExportResponse, error) {
-	return call(ctx, l, &pb.RemoveExportRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemoveExport)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RemoveExport)
 }
 
 func (l *link) GetImage(ctx context.Context, digest string) (io.ReadCloser, error) {
@@ -148,23 +160,23 @@ func (l *link) GetImage(ctx context.Context, digest string) (io.ReadCloser, erro
 }
 
 func (l *link) EnsureSnapshot(ctx context.Context, q *pb.EnsureSnapshotRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.EnsureSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret, Pool: q.Pool}, hostlink.Host.EnsureSnapshot)
+	return call(ctx, l, fenced(l, q), hostlink.Host.EnsureSnapshot)
 }
 
 func (l *link) RemoveSnapshot(ctx context.Context, q *pb.RemoveSnapshotRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.RemoveSnapshotRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, Id: q.Id, Secret: q.Secret, Pool: q.Pool}, hostlink.Host.RemoveSnapshot)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RemoveSnapshot)
 }
 
 func (l *link) RollbackVolume(ctx context.Context, q *pb.RollbackVolumeRequest) (*pb.Volume, error) {
-	return call(ctx, l, &pb.RollbackVolumeRequest{Fence: l.fence(q.Fence), VolumeId: q.VolumeId, SnapshotId: q.SnapshotId, Secret: q.Secret, Pool: q.Pool}, hostlink.Host.RollbackVolume)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RollbackVolume)
 }
 
 func (l *link) EnsurePool(ctx context.Context, q *pb.EnsurePoolRequest) (*pb.PoolStatus, error) {
-	return call(ctx, l, &pb.EnsurePoolRequest{Fence: l.fence(q.Fence), Pool: q.Pool}, hostlink.Host.EnsurePool)
+	return call(ctx, l, fenced(l, q), hostlink.Host.EnsurePool)
 }
 
 func (l *link) RemovePool(ctx context.Context, q *pb.RemovePoolRequest) (*pb.RemovePoolResponse, error) {
-	return call(ctx, l, &pb.RemovePoolRequest{Fence: l.fence(q.Fence), Id: q.Id}, hostlink.Host.RemovePool)
+	return call(ctx, l, fenced(l, q), hostlink.Host.RemovePool)
 }
 
 func (l *link) ReadVolume(ctx context.Context, q *pb.ReadVolumeRequest, each func(*pb.VolumeChunk) error) error {
@@ -172,7 +184,7 @@ func (l *link) ReadVolume(ctx context.Context, q *pb.ReadVolumeRequest, each fun
 	if err != nil {
 		return err
 	}
-	return h.ReadVolume(ctx, &pb.ReadVolumeRequest{Fence: l.fence(q.Fence), Id: q.Id}, each)
+	return h.ReadVolume(ctx, fenced(l, q), each)
 }
 
 // WriteVolume completes the fence of the first chunk, which carries one.

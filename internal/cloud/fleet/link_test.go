@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/lingyun-cloud/lingyun/internal/clock"
 	"github.com/lingyun-cloud/lingyun/internal/cloud/catalog"
@@ -454,5 +455,31 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	}
 	if !s.Revoked.Has(pki.Serial(old)) || s.Revoked.Has(pki.Serial(fresh)) {
 		t.Error("the old certificate is not refused, or the new one is")
+	}
+}
+
+// exporting is a host that remembers what it was asked to export.
+type exporting struct {
+	hostlink.Host
+	asked *pb.ExportVolumeRequest
+}
+
+func (h *exporting) ExportVolume(_ context.Context, q *pb.ExportVolumeRequest) (*pb.Export, error) {
+	h.asked = q
+	return &pb.Export{}, nil
+}
+
+// TestLinkKeepsRequests: a link adds the epoch to a request, loses nothing of it, and leaves the caller's as it is.
+func TestLinkKeepsRequests(t *testing.T) {
+	host := &exporting{}
+	s := &Service{Deps: Deps{Epoch: func() uint64 { return 7 }}, members: map[string]*member{"host-a": {link: host}}}
+	q := &pb.ExportVolumeRequest{Fence: &pb.Fence{Generation: 3, Operation: "op-a"}, Id: "image-a", VolumeId: "disk-a", Pool: "set-a", Secret: []byte("key")}
+	if _, err := s.Host("host-a").ExportVolume(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	want := proto.Clone(q).(*pb.ExportVolumeRequest)
+	want.Fence.Epoch = 7
+	if !proto.Equal(host.asked, want) || q.Fence.Epoch != 0 {
+		t.Errorf("the host was asked for %v, the caller's request is %v", host.asked, q)
 	}
 }
