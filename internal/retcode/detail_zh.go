@@ -369,6 +369,7 @@ var detailZH = map[string]string{
 	"ResourceID %s":                                                        "ResourceID %s",
 	"ResourceIDs: name the disks":                                          "ResourceIDs：请指定云硬盘",
 	"ResourceType %s carries no public address":                            "ResourceType %s 不能绑定外网 IP",
+	"ResourceType %s takes no NICs":                                        "ResourceType %s 不能挂载弹性网卡",
 	"ResourceType %s takes no disks":                                       "ResourceType %s 不能挂载云硬盘",
 	"ResourceType %s has no permissions":                                   "ResourceType %s 不支持权限设置",
 	"ResourceType %s":                                                      "ResourceType %s",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -255,12 +256,26 @@ func (s *Service) lookup(ctx context.Context, rows []NIC, ports []Port) (l looku
 type attachNICRequest struct {
 	NICID        string `validate:"required" doc:"NIC id"`
 	ResourceID   string `validate:"required" doc:"machine's id"`
-	ResourceType string `default:"VM" validate:"oneof=VM" doc:"resource type"`
+	ResourceType string `default:"VM" doc:"VM"`
 	action.Tenant
+}
+
+// check refuses what takes no interfaces, and an id of another kind (207).
+func (q *attachNICRequest) check() error {
+	if q.ResourceType != "VM" {
+		return retcode.InvalidResourceType.Errorf("ResourceType %s takes no NICs", q.ResourceType)
+	}
+	if !strings.HasPrefix(q.ResourceID, "vm-") {
+		return retcode.InvalidResourceType.Errorf("%s is no VM", q.ResourceID)
+	}
+	return nil
 }
 
 // nicAndMachine reads both ends of a request: what does not exist is said first, then whose state is wrong.
 func (s *Service) nicAndMachine(ctx context.Context, tx bun.Tx, c *action.Call, q *attachNICRequest, same, other string) (*NIC, *Machine, error) {
+	if err := q.check(); err != nil {
+		return nil, nil, err
+	}
 	kind, err := s.machines()
 	if err != nil {
 		return nil, nil, err

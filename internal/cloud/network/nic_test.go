@@ -73,6 +73,8 @@ func TestNICs(t *testing.T) {
 			other.Refuse(t, retcode.ResourceNotFound, a, P{"NICID": nic, "ResourceID": vm, "MAC": "02:00:00:00:00:09", "Bandwidth": 2})
 		}
 		c.Demo.Refuse(t, retcode.VMNotFound, "AttachNIC", to(nic, "vm-none"))
+		c.Demo.Refuse(t, retcode.InvalidResourceType, "AttachNIC", to(nic, "disk-none"))
+		c.Demo.Refuse(t, retcode.InvalidResourceType, "AttachNIC", P{"NICID": nic, "ResourceID": vm, "ResourceType": "Toaster"})
 		c.Demo.Refuse(t, retcode.InvalidResourceState, "DetachNIC", to(nic, vm))
 		c.Demo.Must(t, "UpdateNICMAC", P{"NICID": nic, "MAC": "02:00:00:aa:bb:03"})
 		taken := c.Demo.Must(t, "DescribeVMInstance", P{"VMIDs": []string{vm}}).Infos()[0].String("MAC")
