@@ -74,8 +74,30 @@ func DialIn(ctx context.Context, namespace, address string) (net.Conn, error) {
 	return conn, err
 }
 
+// shareNames makes the directory of names a shared mount, as ip-netns does at its first use. If that came after ours were
+// made, each name would be mounted twice, and removing one would fail.
+func shareNames() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return err
+	}
+	share := func() error { return unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	err := share()
+	if errors.Is(err, unix.EINVAL) { // it is no mount yet
+		if err = unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("trial: share %s: %w", netnsDir, err)
+	}
+	return nil
+}
+
 // makeNamespace makes a named network namespace and answers its inode.
 func makeNamespace(name string) (uint64, error) {
+	if err := shareNames(); err != nil {
+		return 0, err
+	}
 	err := onThread(func() error {
 		ns, err := netns.NewNamed(name)
 		if err != nil {
