@@ -113,7 +113,7 @@ func (h *Host) export(ctx context.Context, volume []string, secret []byte, progr
 	}
 	part := f.Name()
 	defer os.Remove(part) // fails after the rename, as it should
-	defer f.Close()
+	f.Close()
 	for range keyTries {
 		if err = convert(ctx, volume, secret, part, progress); err == nil || !strings.Contains(err.Error(), keyUnmetered) {
 			break
@@ -122,6 +122,10 @@ func (h *Host) export(ctx context.Context, volume []string, secret []byte, progr
 	if err != nil {
 		return "", 0, err
 	}
+	if f, err = os.Open(part); err != nil { // only now: a try that failed took its file away
+		return "", 0, fmt.Errorf("host: %w", err)
+	}
+	defer f.Close()
 	sum := sha256.New()
 	if size, err = io.Copy(sum, &cancelReader{ctx, f}); err != nil {
 		return "", 0, spaceError(err)

@@ -140,11 +140,15 @@ func (s *Service) fetchExport(ctx context.Context, j *imageJob) error {
 	if err != nil {
 		return s.hostFailure(ctx, v, err, failure)
 	}
-	if digest != j.Digest || size != j.Size {
-		if err := s.Fleet.RemoveImage(digest); err != nil {
+	if digest != j.Digest || size != j.Size { // the link checks what it carries: the host has another file than it said
+		if used, err := s.digestUsed(ctx, s.DB.Reader(), digest); err != nil {
 			return err
+		} else if !used {
+			if err := s.Fleet.RemoveImage(digest); err != nil {
+				return err
+			}
 		}
-		return workflow.Retry(failure)
+		return failure.Wrap(fmt.Errorf("%d bytes with digest %s came for %d with %s", size, digest, j.Size, j.Digest))
 	}
 	_, err = s.Fleet.Host(j.Host).RemoveExport(ctx, &pb.RemoveExportRequest{Fence: fence(j.Generation), Id: j.Image})
 	return ignoreGone(err)
