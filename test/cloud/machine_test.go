@@ -40,8 +40,10 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 		"SetArch": "x86_64", "SupportHotplug": true}, nil)
 	var pair struct{ KeyPairID, KeyPairPrivateKey string }
 	c.call(t, c.demo, "CreateKeyPair", cli.Params{"Name": "mine"}, &pair)
+	script := "#!/bin/sh\necho from-user-data >/state/told\n" + strings.Repeat("# as long as user data may well be\n", 4000)
 	m := c.create(t, c.demo, "m", 2, cli.Params{"ImageID": uploaded, "Hostname": "told-by-seed", "KeyPairIDs": []string{pair.KeyPairID},
-		"OperatorName": "Bgp", "Bandwidth": 50, "UserData": base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\necho from-user-data >/state/told\n"))})
+		"OperatorName": "Bgp", "Bandwidth": 50, "UserData": base64.StdEncoding.EncodeToString([]byte(script)), "DNS": "198.51.100.53,198.51.100.54",
+		"BootDiskSecret": base64.StdEncoding.EncodeToString([]byte("a key of a tenant"))})
 	defer m.destroy(t)
 	m.running(t)
 	m.bought(t)
@@ -51,6 +53,11 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 		until(t, c, time.Minute, "a login by key", func() error { return m.opens(t, pair.KeyPairPrivateKey) })
 		if out := m.must(t, "hostname; cat /state/told; [ -d /sys/firmware/efi ] || echo bios"); out != "told-by-seed\nfrom-user-data\nbios\n" {
 			t.Errorf("it says %q", out)
+		}
+	})
+	t.Run("a guest learns its name servers", func(t *testing.T) {
+		if out := m.must(t, "cat /etc/resolv.conf"); out != "nameserver 198.51.100.53\nnameserver 198.51.100.54\n" {
+			t.Errorf("it has %q", out)
 		}
 	})
 	t.Run("screen and serial console", func(t *testing.T) { consoles(t, m) })
@@ -103,7 +110,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	c.call(t, c.demo, "CreateCustomImage", cli.Params{"VMID": m.id, "ImageName": "golden"}, &made)
 	c.made(t, made.ImageID)
 	m.state(t, "Stopped")
-	image := made.ImageID
+	image := made.ImageID // encrypted, as m's system disk is
 	defer drop(image)
 	lab := c.lab(t)
 	defer lab.remove(t, c)
@@ -111,10 +118,8 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	defer n.destroy(t)
 	moved := m.ip[:strings.LastIndex(m.ip, ".")] + ".123"
 	c.call(t, c.demo, "ReplaceIP", cli.Params{"ResourceID": m.id, "IP": moved}, nil)
-	until(t, c, 20*time.Second, "the move", func() error {
-		_, err := c.demo.Call(c.ctx, "StartVMInstance", cli.Params{"VMID": m.id}, nil)
-		return err
-	})
+	m.state(t, "Stopped")
+	c.call(t, c.demo, "StartVMInstance", cli.Params{"VMID": m.id}, nil)
 	m.page(t, m.eips[0].ip, 2*time.Minute)
 	t.Run("another inner address", func(t *testing.T) {
 		if m.running(t); m.ip != moved {
@@ -294,6 +299,50 @@ func (m *machine) destroy(t *testing.T) {
 	})
 }
 
+// console connects to a console by its ticket's path; refusals are status codes.
+func (c *cloud) console(path string) (net.Conn, error) {
+	ws, answer, err := websocket.Dial(c.ctx, strings.TrimSuffix(c.demo.Endpoint, "/api")+path, nil)
+	if err != nil {
+		var refusal struct{ RetCode retcode.Code }
+		if answer != nil && json.NewDecoder(answer.Body).Decode(&refusal) == nil {
+			return nil, refusal.RetCode.Errorf("refused")
+		}
+		return nil, err
+	}
+	ws.SetReadLimit(1 << 20)
+	return websocket.NetConn(c.ctx, ws, websocket.MessageBinary), nil
+}
+
+// ticket is a console of a guest that nobody connects to.
+type ticket struct {
+	path string
+	ends time.Time
+}
+
+func (m *machine) ticket(t *testing.T) ticket {
+	t.Helper()
+	var session struct {
+		URL        string
+		ExpireTime int64
+	}
+	m.c.call(t, m.client, "AllocateVMVNCSession", cli.Params{"VMID": m.id}, &session)
+	return ticket{session.URL, time.Unix(session.ExpireTime, 0)}
+}
+
+// over waits until its time is over, and checks that it lets nobody in.
+func (k ticket) over(t *testing.T, c *cloud) {
+	t.Helper()
+	until(t, c, 5*time.Minute, "the ticket's end", func() error {
+		if left := time.Until(k.ends.Add(2 * time.Second)); left > 0 {
+			return fmt.Errorf("it lives for another %s", left)
+		}
+		return nil
+	})
+	if _, err := c.console(k.path); retcode.Of(err) != retcode.VNCSessionExpired {
+		t.Errorf("a ticket that nobody used in 300 s: %v", err)
+	}
+}
+
 // consoles looks at the serial log, the screen as browsers and VNC programs see it, and the serial console.
 func consoles(t *testing.T, m *machine) {
 	c := m.c
@@ -303,19 +352,7 @@ func consoles(t *testing.T, m *machine) {
 			t.Errorf("no %q in the serial log:\n%s", line, log)
 		}
 	}
-	base := strings.TrimSuffix(c.demo.Endpoint, "/api")
-	connect := func(path string) (net.Conn, error) {
-		ws, answer, err := websocket.Dial(c.ctx, base+path, nil)
-		if err != nil {
-			var refusal struct{ RetCode retcode.Code }
-			if answer != nil && json.NewDecoder(answer.Body).Decode(&refusal) == nil {
-				return nil, refusal.RetCode.Errorf("refused")
-			}
-			return nil, err
-		}
-		ws.SetReadLimit(1 << 20)
-		return websocket.NetConn(c.ctx, ws, websocket.MessageBinary), nil
-	}
+	connect := c.console
 	open := func(name string) (path, password string) {
 		var session struct{ SessionID, URL string }
 		c.call(t, c.demo, name, cli.Params{"VMID": m.id}, &session)

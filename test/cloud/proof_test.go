@@ -37,6 +37,7 @@ func TestCloud(t *testing.T) {
 	a := c.create(t, c.demo, "a", 1, nil)
 	a.running(t)
 	a.address(t)
+	unused := a.ticket(t)
 	t.Run("machines", func(t *testing.T) { machines(t, c, a) })
 	b := c.create(t, c.demo, "b", 2, nil)
 	b.running(t)
@@ -220,6 +221,7 @@ func TestCloud(t *testing.T) {
 			m.page(t, m.eips[0].ip, 2*time.Minute)
 		}
 	})
+	t.Run("a console that nobody opened has ended", func(t *testing.T) { unused.over(t, c) })
 	t.Run("nothing is left", func(t *testing.T) {
 		for _, m := range []*machine{a, b, inner, other} {
 			for _, e := range m.eips {
