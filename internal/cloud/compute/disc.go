@@ -254,6 +254,13 @@ func (s *Service) fetchDiscs(ctx context.Context, v *VM) error {
 	return nil
 }
 
+// arrived tells whether a machine's host has a disc's image. One on its way is not in the drive yet: whoever inserts it
+// brings it and tells the host again, and meanwhile the machine's power can be cut, and other things plugged in.
+func (s *Service) arrived(ctx context.Context, v *VM, digest string) bool {
+	status, err := s.Fleet.Host(v.HostID).ImageStatus(ctx, &pb.ImageStatusRequest{Digest: digest})
+	return err != nil || status.Present // a host that does not answer says so when it is told the machine
+}
+
 // bootOrder fills in what a machine boots from: its rescue disc and then its system disk, or what its setting says.
 func (s *Service) bootOrder(ctx context.Context, v *VM, spec *pb.DomainSpec) error {
 	r := s.DB.Reader()
@@ -263,7 +270,9 @@ func (s *Service) bootOrder(ctx context.Context, v *VM, spec *pb.DomainSpec) err
 	}
 	devices := strings.Split(v.BootDevices, ",")
 	for _, d := range all[v.ID] {
-		spec.Cdroms = append(spec.Cdroms, &pb.DomainCDROM{Slot: d.Slot, ImageDigest: d.Digest})
+		if s.arrived(ctx, v, d.Digest) {
+			spec.Cdroms = append(spec.Cdroms, &pb.DomainCDROM{Slot: d.Slot, ImageDigest: d.Digest})
+		}
 	}
 	var system []*pb.DomainDisk
 	for _, d := range spec.Disks {
@@ -285,7 +294,9 @@ func (s *Service) bootOrder(ctx context.Context, v *VM, spec *pb.DomainSpec) err
 					kept = append(kept, d)
 				}
 			}
-			spec.Cdroms = append(kept, &pb.DomainCDROM{Slot: slots[0], ImageDigest: rescue[0].Digest, BootOrder: next()})
+			if spec.Cdroms = kept; s.arrived(ctx, v, rescue[0].Digest) {
+				spec.Cdroms = append(kept, &pb.DomainCDROM{Slot: slots[0], ImageDigest: rescue[0].Digest, BootOrder: next()})
+			}
 		}
 		devices = []string{bootHD}
 	}

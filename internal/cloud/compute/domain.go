@@ -23,6 +23,9 @@ func (s *Service) reachable(ctx context.Context, v *VM) error {
 // run makes the domain run, with its last restart applied, and waits until it does. agent tells whether the
 // guest's agent answers already.
 func (s *Service) run(ctx context.Context, v *VM) (agent bool, err error) {
+	if err := s.fetchDiscs(ctx, v); err != nil { // its host may be another than when they were inserted
+		return false, err
+	}
 	err = s.power(ctx, v, func(bool) pb.Power { return pb.Power_POWER_RUNNING }, func(d *pb.Domain) bool {
 		agent = d.AgentConnected
 		return d.State == pb.DomainState_DOMAIN_STATE_RUNNING && d.RestartSerial >= uint64(v.RestartSerial)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -254,6 +255,33 @@ func TestDiscs(t *testing.T) {
 		controllertest.Eventually(t, settle, "the disc is free", func() bool {
 			return w.demo.Call(t, "DeleteCustomImage", p{"ImageID": first}).Code == retcode.OK
 		})
+	})
+}
+
+// A disc that is on its way to the host keeps nothing else from being done with the machine.
+func TestDiscOnItsWay(t *testing.T) {
+	each(t, controllertest.Options{}, func(t *testing.T, w *world) {
+		first, second := w.imported(t, "iso", disc()), w.imported(t, "iso", append(disc(), 1))
+		id := w.create(t, nil)
+		w.Simulator.Delay("PutImage", 3*time.Second)
+		w.demo.Must(t, "AttachISO", p{"VMID": id, "ImageID": first})
+		w.demo.Must(t, "PoweroffVMInstance", p{"VMID": id})
+		w.await(t, id, "Stopped")
+		if log := w.demo.OPLog(t, "PoweroffVMInstance", id); log.Int("RetCode") != 0 {
+			t.Errorf("power off: %v", log)
+		}
+		controllertest.Eventually(t, settle, "a rescue", func() bool {
+			return w.demo.Call(t, "EnterVMRescue", p{"VMID": id, "ImageID": second}).Code == retcode.OK
+		})
+		w.demo.Must(t, "PoweroffVMInstance", p{"VMID": id})
+		w.await(t, id, "Stopped")
+		w.Simulator.Delay("PutImage", 0)
+		w.demo.Must(t, "ExitVMRescue", p{"VMID": id})
+		w.demo.Must(t, "StartVMInstance", p{"VMID": id})
+		w.await(t, id, "Running")
+		if got := w.drives(t, id); got != first {
+			t.Errorf("in its drives: %s", got)
+		}
 	})
 }
 
