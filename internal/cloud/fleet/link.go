@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/lingyun-cloud/lingyun/internal/hostlink"
 	pb "github.com/lingyun-cloud/lingyun/internal/hostlink/hostlinkpb"
@@ -35,24 +34,14 @@ func (l *link) open() (hostlink.Host, error) {
 	return m.link, nil
 }
 
-// fence completes a caller's fence with the epoch of the lease.
-func (l *link) fence(f *pb.Fence) *pb.Fence {
-	if f == nil {
-		f = &pb.Fence{}
-	}
-	f = proto.Clone(f).(*pb.Fence)
-	f.Epoch = l.fleet.Epoch()
-	return f
-}
-
-// fenced is a copy of a request with its fence completed.
+// fenced is a copy of a request with its fence completed by the epoch of the lease.
 func fenced[Q interface {
 	proto.Message
 	GetFence() *pb.Fence
 }](l *link, q Q) Q {
 	q = proto.Clone(q).(Q)
 	m := q.ProtoReflect()
-	m.Set(m.Descriptor().Fields().ByName("fence"), protoreflect.ValueOfMessage(l.fence(q.GetFence()).ProtoReflect()))
+	m.Mutable(m.Descriptor().Fields().ByName("fence")).Message().Interface().(*pb.Fence).Epoch = l.fleet.Epoch()
 	return q
 }
 
@@ -196,7 +185,7 @@ func (l *link) WriteVolume(ctx context.Context, next func() (*pb.VolumeChunk, er
 	return h.WriteVolume(ctx, func() (*pb.VolumeChunk, error) {
 		chunk, err := next()
 		if chunk.GetFence() != nil {
-			chunk.Fence = l.fence(chunk.Fence)
+			chunk = fenced(l, chunk)
 		}
 		return chunk, err
 	})
