@@ -116,9 +116,7 @@ func TestAllocationHolds(t *testing.T) {
 		diskIs(t, c.Demo, a, "Unbound")
 		c.Admin.Refuse(t, retcode.QuotaBelowUsage, "SetAccountQuota", set("DISK", "FACTOR_DISK", 1000, `{"storage-set-01":59}`))
 		c.Demo.Must(t, "DeleteDisk", P{"DiskID": a})
-		controllertest.Eventually(t, 30*time.Second, "the disk is in the bin", func() bool {
-			return c.Demo.Must(t, "DescribeRecycledResource", P{"ResourceType": "Disk"}).Int("TotalCount") == 1
-		})
+		controllertest.Eventually(t, 30*time.Second, "its space is free", func() bool { _, used := inSet(t, c.Demo, "DISK", "FACTOR_DISK", storageSet); return used == 20 })
 		c.Admin.Must(t, "SetAccountQuota", set("DISK", "FACTOR_DISK", 1000, `{"storage-set-01":59}`))
 		c.Demo.Refuse(t, retcode.QuotaExceeded, "RollbackResource", P{"ResourceID": a, "ResourceType": "Disk"})
 		c.Admin.Must(t, "SetAccountQuota", set("DISK", "FACTOR_DISK", 1000, `{"storage-set-01":60}`))
