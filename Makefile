@@ -9,9 +9,9 @@ PROOF := $(ROOT)/.cache/proof
 export CGO_ENABLED := 0
 
 # Beside what the cloud itself needs: PostgreSQL as a second database, a C
-# compiler for the race detector, what makes seeds in the guest's own tests, and
+# compiler for the race detector, what makes seeds and discs in tests, and
 # what looks at networks.
-TEST_PACKAGES := postgresql gcc libc6-dev genisoimage openssh-client \
+TEST_PACKAGES := postgresql gcc libc6-dev genisoimage openssh-client isolinux \
 	tcpdump iputils-ping iputils-arping ethtool curl socat
 
 # Rooms whose tests run under the race detector: where goroutines share state.

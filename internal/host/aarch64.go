@@ -5,7 +5,7 @@ import "libvirt.org/go/libvirtxml"
 // archARM is the architecture of hosts, and of their guests, that are no PCs.
 const archARM = "aarch64"
 
-// onARM turns a definition into one of a 64-bit ARM machine: everything that differs from a PC, beside the drives' bus.
+// onARM turns a definition into one of a 64-bit ARM machine: everything that differs from a PC, but that it has no SATA.
 func onARM(x *libvirtxml.Domain, set settings) {
 	x.OS.Type.Arch, x.OS.Type.Machine = archARM, "virt"
 	x.Features.APIC, x.Features.GIC = nil, &libvirtxml.DomainFeatureGIC{Version: "3"}
@@ -22,17 +22,7 @@ func onARM(x *libvirtxml.Domain, set settings) {
 
 	d, zero := x.Devices, uint(0)
 	d.Controllers = append(d.Controllers, libvirtxml.DomainController{Type: "usb", Index: &zero, Model: "qemu-xhci"})
-	if set.seed == "" {
-		d.Controllers = append(d.Controllers, seedController()) // the drives are on it
-	}
 	d.Serials[0].Target = &libvirtxml.DomainSerialTarget{Type: "system-serial", Port: &zero, Model: &libvirtxml.DomainSerialTargetModel{Name: "pl011"}}
 	d.Videos = []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "virtio", Heads: 1, Primary: "yes"}}}
 	d.Inputs = append(d.Inputs, libvirtxml.DomainInput{Type: "keyboard", Bus: "usb"})
-}
-
-// onSCSI puts a drive on the controller of the seed, behind that: there is no SATA.
-func onSCSI(drive *libvirtxml.DomainDisk, slot int) {
-	zero, unit := uint(0), uint(slot+1)
-	drive.Target.Bus = "scsi"
-	drive.Address = &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Controller: &zero, Bus: &zero, Target: &zero, Unit: &unit}}
 }

@@ -180,7 +180,7 @@ func (h *Host) specDigest(s *pb.DomainSpec, datapath string) (string, error) {
 		return "", err
 	}
 	// A changed way of defining makes every domain be defined anew with its next call.
-	sum := sha256.Sum256(append(b, "|8|"+fmt.Sprint(h.spice.Load())+"|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
+	sum := sha256.Sum256(append(b, "|9|"+fmt.Sprint(h.spice.Load())+"|"+h.virtType+"|"+datapath+"|"+h.conf.Bridge+"|"+h.conf.Dir...))
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -207,7 +207,7 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 	}
 	if set.arch == archARM { // all of its processors are there from the start, and nothing but UEFI starts it
 		s = proto.CloneOf(s)
-		s.MaxCpus, s.Uefi = 0, true
+		s.MaxCpus, s.Uefi, s.SataDrives = 0, true, false
 	}
 	x := &libvirtxml.Domain{
 		Type:     set.virtType,
@@ -257,8 +257,10 @@ func define(s *pb.DomainSpec, set settings) (*libvirtxml.Domain, error) {
 		d.Controllers = append(d.Controllers, libvirtxml.DomainController{Type: "pci", Model: "pcie-root-port", Index: &index})
 	}
 	d.Disks = append(d.Disks, set.disks...)
+	if set.seed != "" || !s.SataDrives {
+		d.Controllers = append(d.Controllers, driveController())
+	}
 	if set.seed != "" {
-		d.Controllers = append(d.Controllers, seedController())
 		d.Disks = append(d.Disks, seedDrive(set.seed))
 	}
 	d.Disks = append(d.Disks, set.cdroms...)
@@ -312,9 +314,9 @@ func diskSerial(volume string) string {
 	return volume
 }
 
-// seedController is one that kernels of clouds know, which often have no driver for the machine's own. Its slot is the
+// driveController is one that kernels of clouds know, which often have no driver for the machine's own. Its slot is the
 // last one.
-func seedController() libvirtxml.DomainController {
+func driveController() libvirtxml.DomainController {
 	index, bus, zero := uint(0), uint(rootPorts), uint(0)
 	return libvirtxml.DomainController{Type: "scsi", Model: "virtio-scsi", Index: &index,
 		Address: &libvirtxml.DomainAddress{PCI: &libvirtxml.DomainAddressPCI{Domain: &zero, Bus: &bus, Slot: &zero, Function: &zero}}}
@@ -332,6 +334,13 @@ func seedDrive(path string) libvirtxml.DomainDisk {
 		ReadOnly:     &libvirtxml.DomainDiskReadOnly{},
 		Address:      &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Controller: &zero, Bus: &zero, Target: &zero, Unit: &zero}},
 	}
+}
+
+// onSCSI puts a drive of discs on the seed's controller, behind the seed.
+func onSCSI(drive *libvirtxml.DomainDisk, slot int) {
+	zero, unit := uint(0), uint(slot+1)
+	drive.Target.Bus = "scsi"
+	drive.Address = &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Controller: &zero, Bus: &zero, Target: &zero, Unit: &unit}}
 }
 
 func networkInterface(n *pb.DomainNIC, set settings) libvirtxml.DomainInterface {
@@ -378,7 +387,8 @@ func keepHardware(x, old *libvirtxml.Domain) {
 	}
 	for i := range x.Devices.Disks {
 		for _, o := range old.Devices.Disks {
-			if o.Target != nil && o.Target.Dev == x.Devices.Disks[i].Target.Dev && o.Address != nil {
+			target := x.Devices.Disks[i].Target
+			if o.Target != nil && o.Target.Dev == target.Dev && o.Target.Bus == target.Bus && o.Address != nil {
 				x.Devices.Disks[i].Address = o.Address
 			}
 		}

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -172,6 +173,61 @@ func TestARM(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// TestDrives: discs are where kernels of clouds find them, or on SATA for who knows nothing else; a drive keeps its place while its
+// bus is the same.
+func TestDrives(t *testing.T) {
+	place := func(spec *pb.DomainSpec, previous *libvirtxml.Domain) (*libvirtxml.Domain, string) {
+		t.Helper()
+		set := sampleSettings(VirtQEMU, DatapathNetdev)
+		set.seed, set.previous = "", previous
+		var err error
+		if set.cdroms, err = (&Host{}).cdroms(spec); err != nil {
+			t.Fatal(err)
+		}
+		x, err := define(spec, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, c := range x.Devices.Controllers {
+			if c.Type == "scsi" {
+				text += c.Model + " "
+			}
+		}
+		for _, d := range x.Devices.Disks {
+			if d.Device != "cdrom" {
+				continue
+			}
+			text += d.Target.Dev + "=" + d.Target.Bus
+			if d.Address != nil {
+				text += fmt.Sprint(*d.Address.Drive.Unit)
+			}
+			text += " "
+		}
+		return x, text
+	}
+	spec, windows := sample(), sample()
+	windows.SataDrives = true
+	_, text := place(spec, nil)
+	if text != "virtio-scsi sda=scsi1 sdb=scsi2 " {
+		t.Errorf("drives %s", text)
+	}
+	before, text := place(windows, nil)
+	if text != "sda=sata sdb=sata " {
+		t.Errorf("drives of SATA %s", text)
+	}
+	for i := range before.Devices.Disks { // as libvirt places them
+		unit := uint(i)
+		before.Devices.Disks[i].Address = &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Unit: &unit}}
+	}
+	if _, text = place(windows, before); text != "sda=sata2 sdb=sata3 " {
+		t.Errorf("defined again, drives of SATA %s", text)
+	}
+	if _, text = place(spec, before); text != "virtio-scsi sda=scsi1 sdb=scsi2 " {
+		t.Errorf("drives that were of SATA %s", text)
 	}
 }
 

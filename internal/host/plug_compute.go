@@ -92,7 +92,8 @@ func (h *Host) changeMedia(l *libvirt.Libvirt, dom libvirt.Domain, live *libvirt
 			if want.Target.Dev != have.Target.Dev || want.Source == nil && path == "" || want.Source != nil && want.Source.File.File == path {
 				continue
 			}
-			want.Boot = nil // stays as the guest was started
+			want.Boot = nil // stays as the guest was started, and where the drive is
+			want.Target.Bus, want.Address = have.Target.Bus, have.Address
 			text, err := want.Marshal()
 			if err != nil {
 				return fmt.Errorf("host: %w", err)
@@ -115,7 +116,7 @@ func (h *Host) cdroms(spec *pb.DomainSpec) ([]libvirtxml.DomainDisk, error) {
 			Target:   &libvirtxml.DomainDiskTarget{Dev: slot, Bus: "sata"},
 			ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 		}
-		if h.arch == archARM {
+		if h.arch == archARM || !spec.SataDrives {
 			onSCSI(&drive, i)
 		}
 		for _, c := range spec.Cdroms {

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,9 +81,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 		}
 	})
 	t.Run("more CPUs and memory while it runs", func(t *testing.T) {
-		const count = "grep -c ^processor /proc/cpuinfo; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"
-		var cpus, before, now int
-		fmt.Sscan(m.must(t, count), &cpus, &before)
+		cpus, before := m.has(t)
 		if cpus != 1 || before == 0 {
 			t.Fatalf("it begins with %d CPUs and %d KiB", cpus, before)
 		}
@@ -89,7 +89,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 		c.call(t, c.demo, "ResizeVMConfig", cli.Params{"VMID": m.id, "CPU": 2, "Memory": 4096}, nil)
 		m.state(t, "Running")
 		until(t, c, 30*time.Second, "2 CPUs and 3 GiB more", func() error {
-			fmt.Sscan(m.must(t, count), &cpus, &now)
+			cpus, now := m.has(t)
 			if cpus != 2 || now < before+3000<<10 {
 				return fmt.Errorf("%d CPUs, %d KiB, before %d", cpus, now, before)
 			}
@@ -116,6 +116,8 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	defer lab.remove(t, c)
 	n := c.create(t, c.demo, "n", 1, cli.Params{"ImageID": image, "VPCID": lab.vpc, "SubnetID": lab.subnet, "OperatorName": "Bgp", "Bandwidth": 50})
 	defer n.destroy(t)
+	c.call(t, c.demo, "ResizeVMConfig", cli.Params{"VMID": m.id, "CPU": 1, "Memory": 2048}, nil)
+	m.state(t, "Stopped")
 	moved := m.ip[:strings.LastIndex(m.ip, ".")] + ".123"
 	c.call(t, c.demo, "ReplaceIP", cli.Params{"ResourceID": m.id, "IP": moved}, nil)
 	m.state(t, "Stopped")
@@ -127,6 +129,11 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 		}
 		if out := m.must(t, "ip -o -4 addr show dev eth0"); !strings.Contains(out, " "+moved+"/24 ") {
 			t.Errorf("the guest has\n%s", out)
+		}
+	})
+	t.Run("fewer CPUs and memory after it was off", func(t *testing.T) {
+		if cpus, memory := m.has(t); cpus != 1 || memory < 1800<<10 || memory > 2048<<10 {
+			t.Errorf("it has %d CPUs and %d KiB", cpus, memory)
 		}
 	})
 	n.running(t)
@@ -173,11 +180,13 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 			t.Errorf("its disk says %q", out)
 		}
 	})
+	t.Run("discs are inserted and taken out", func(t *testing.T) { discs(t, m) })
 	t.Run("one that may stop stays off", func(t *testing.T) {
 		c.call(t, c.demo, "UpdateVMHighAvailability", cli.Params{"VMID": m.id, "HighAvailability": "None"}, nil)
 		_, _ = m.run(t, "(sleep 1; /sbin/shutdown) >/dev/null 2>&1 &") // the connection ends first
 		m.state(t, "Stopped")
 	})
+	t.Run("rescue from a disc", func(t *testing.T) { rescue(t, m) })
 	t.Run("a new system, with another firmware", func(t *testing.T) {
 		c.call(t, c.demo, "ReinstallVMInstance", cli.Params{"VMID": m.id, "ImageID": loaded, "Password": "Third-Horse-7"}, nil)
 		m.state(t, "Stopped")
@@ -196,6 +205,13 @@ func (c *cloud) company(t *testing.T, client *cli.Client) int {
 	var vpcs struct{ Infos []struct{ CompanyID int } }
 	c.call(t, client, "DescribeVPC", nil, &vpcs)
 	return vpcs.Infos[0].CompanyID
+}
+
+// has is how many CPUs and KiB of memory a guest sees.
+func (m *machine) has(t *testing.T) (cpus, memory int) {
+	t.Helper()
+	fmt.Sscan(m.must(t, "grep -c ^processor /proc/cpuinfo; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"), &cpus, &memory)
+	return cpus, memory
 }
 
 // refuse asks as the machine's owner for what is answered by a status code.
@@ -392,8 +408,8 @@ func consoles(t *testing.T, m *machine) {
 	if conn, err = connect(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := picture(conn, "guessed!"); !errors.Is(err, rfb.ErrPassword) {
-		t.Errorf("a wrong password: %v", err)
+	if err := picture(conn, password); !errors.Is(err, rfb.ErrPassword) {
+		t.Errorf("the password of the session before: %v", err)
 	}
 	conn.Close()
 
@@ -441,6 +457,99 @@ func consoles(t *testing.T, m *machine) {
 	})
 }
 
+// disc makes an image of a folder's files; more are arguments of genisoimage.
+func (c *cloud) disc(t *testing.T, folder string, more ...string) (image string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "disc.iso")
+	tool(t, "genisoimage", append(append([]string{"-quiet", "-R", "-V", "A-DISC", "-o", file}, more...), folder)...)
+	image = c.whole(t, file, cli.Params{"ImageFormat": "iso", "ImportType": "Local"})
+	c.made(t, image)
+	return image
+}
+
+// tool runs a program on the machine of the test.
+func tool(t *testing.T, program string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+}
+
+func write(t *testing.T, content string, path ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(path...), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// discs puts discs into a running guest, which reads them, and takes them out. They are gone before it stops.
+func discs(t *testing.T, m *machine) {
+	c := m.c
+	in := func(want string) {
+		t.Helper()
+		until(t, c, 20*time.Second, "discs in the guest", func() error {
+			if out := m.must(t, "for d in /dev/sr*; do mount -t iso9660 -o ro $d /mnt 2>/dev/null || continue; cat /mnt/on-the-disc 2>/dev/null; umount /mnt; done; :"); out != want {
+				return fmt.Errorf("it reads %q, not %q", out, want)
+			}
+			return nil
+		})
+	}
+	var images []string
+	for _, text := range []string{"the first\n", "the second\n"} {
+		folder := t.TempDir()
+		write(t, text, folder, "on-the-disc")
+		images = append(images, c.disc(t, folder))
+	}
+	call := func(action string, image string) {
+		c.call(t, m.client, action, cli.Params{"VMID": m.id, "ImageID": image}, nil)
+	}
+	call("AttachISO", images[0])
+	in("the first\n")
+	call("AttachISO", images[1])
+	in("the first\nthe second\n")
+	m.refuse(t, retcode.ImageInUse, "DeleteCustomImage", cli.Params{"ImageID": images[0]})
+	call("DetachISO", images[0])
+	in("the second\n")
+	call("DetachISO", images[1])
+	in("")
+	for _, image := range images {
+		until(t, c, 20*time.Second, "the end of a disc", func() error {
+			_, err := m.client.Call(c.ctx, "DeleteCustomImage", cli.Params{"ImageID": image}, nil)
+			return err
+		})
+	}
+}
+
+// rescue starts a machine that is off from a disc with a system of its own, which finds the machine's system disk.
+func rescue(t *testing.T, m *machine) {
+	c := m.c
+	// The system is the tiny guest's, and can be told by its command line.
+	work, folder := t.TempDir(), t.TempDir()
+	raw := filepath.Join(work, "tiny.raw")
+	tool(t, "qemu-img", "convert", "-O", "raw", c.file, raw)
+	tool(t, "mcopy", "-i", raw+"@@1M", "::vmlinuz", "::initrd.img", folder)
+	tool(t, "cp", "/usr/lib/ISOLINUX/isolinux.bin", "/usr/lib/syslinux/modules/bios/ldlinux.c32", folder)
+	write(t, "SERIAL 0 115200\nDEFAULT d\nLABEL d\n KERNEL /vmlinuz\n INITRD /initrd.img\n APPEND console=ttyS0 panic=-1 quiet no_timer_check mitigations=off from=disc\n", folder, "isolinux.cfg")
+	image := c.disc(t, folder, "-b", "isolinux.bin", "-c", "boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table")
+
+	says := func(want string) {
+		t.Helper()
+		if out := m.must(t, "grep -o from=disc /proc/cmdline; cat /state/mark"); out != want {
+			t.Errorf("it says %q, not %q", out, want)
+		}
+	}
+	c.call(t, m.client, "EnterVMRescue", cli.Params{"VMID": m.id, "ImageID": image}, nil)
+	m.state(t, "Running")
+	says("from=disc\nkept\n")
+	m.must(t, "echo mended >/state/mark && sync")
+	c.call(t, m.client, "ExitVMRescue", cli.Params{"VMID": m.id}, nil)
+	m.state(t, "Stopped")
+	m.start(t)
+	says("mended\n")
+	m.off(t)
+	c.call(t, m.client, "DeleteCustomImage", cli.Params{"ImageID": image}, nil)
+}
+
 // imported are the parameters of ImportImage for the tiny image.
 func (c *cloud) imported(t *testing.T, name string, more cli.Params) cli.Params {
 	t.Helper()
@@ -475,26 +584,11 @@ func (c *cloud) upload(t *testing.T) (image string) {
 	parts := (len(file) + made.PartSize - 1) / made.PartSize
 	send := func(number int, broken bool) error {
 		content := file[(number-1)*made.PartSize : min(number*made.PartSize, len(file))]
-		var to struct{ UploadURL string }
-		c.call(t, c.demo, "UploadImagePart", cli.Params{"ImageID": made.ImageID, "UploadID": made.UploadID, "PartNumber": number, "PartSize": len(content)}, &to)
 		var body io.Reader = bytes.NewReader(content)
 		if broken {
 			body = io.MultiReader(bytes.NewReader(content[:len(content)/2]), failing{})
 		}
-		q, err := http.NewRequestWithContext(c.ctx, http.MethodPut, to.UploadURL, body)
-		if err != nil {
-			return err
-		}
-		q.ContentLength = int64(len(content))
-		answer, err := http.DefaultClient.Do(q)
-		if err != nil {
-			return err
-		}
-		answer.Body.Close()
-		if answer.StatusCode != http.StatusCreated {
-			return fmt.Errorf("part %d: %s", number, answer.Status)
-		}
-		return nil
+		return c.part(t, made.ImageID, made.UploadID, number, body, len(content))
 	}
 	for _, number := range []int{1, 3} {
 		if err := send(number, false); err != nil {
@@ -532,6 +626,43 @@ func (c *cloud) upload(t *testing.T) (image string) {
 	}
 	c.call(t, c.demo, "CompleteImageMultipartUpload", in, nil)
 	c.made(t, made.ImageID)
+	return made.ImageID
+}
+
+// part sends one of an upload.
+func (c *cloud) part(t *testing.T, image, upload string, number int, body io.Reader, size int) error {
+	t.Helper()
+	var to struct{ UploadURL string }
+	c.call(t, c.demo, "UploadImagePart", cli.Params{"ImageID": image, "UploadID": upload, "PartNumber": number, "PartSize": size}, &to)
+	q, err := http.NewRequestWithContext(c.ctx, http.MethodPut, to.UploadURL, body)
+	if err != nil {
+		return err
+	}
+	q.ContentLength = int64(size)
+	answer, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return err
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusCreated {
+		return fmt.Errorf("part %d: %s", number, answer.Status)
+	}
+	return nil
+}
+
+// whole brings a file in as one part.
+func (c *cloud) whole(t *testing.T, file string, p cli.Params) (image string) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ ImageID, UploadID string }
+	c.call(t, c.demo, "ImportImage", c.imported(t, filepath.Base(file), p), &made)
+	if err := c.part(t, made.ImageID, made.UploadID, 1, bytes.NewReader(content), len(content)); err != nil {
+		t.Fatal(err)
+	}
+	c.call(t, c.demo, "CompleteImageMultipartUpload", cli.Params{"ImageID": made.ImageID, "UploadID": made.UploadID}, nil)
 	return made.ImageID
 }
 

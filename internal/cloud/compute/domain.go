@@ -110,7 +110,7 @@ func (s *Service) domain(ctx context.Context, v *VM) (*pb.DomainSpec, error) {
 	}
 	spec := &pb.DomainSpec{
 		Id: v.ID, Uuid: v.UUID, Cpus: uint32(v.CPUs), MemoryMib: uint64(v.MemoryMiB), Nics: nics, Disks: disks,
-		RestartSerial: uint64(v.RestartSerial), Uefi: v.UEFI,
+		RestartSerial: uint64(v.RestartSerial), Uefi: v.UEFI, SataDrives: windows(v.OSType),
 		Seed: &pb.Seed{
 			InstanceId: v.instance(), SshKeys: keys, Hostname: v.Hostname, LoginUser: v.LoginUser, HashedPassword: string(hash),
 			UserData: userData, NetworkConfig: config, MountData: sd.MountData,

@@ -2100,6 +2100,7 @@ type DomainSpec struct {
 	MaxCpus       uint32                 `protobuf:"varint,40,opt,name=max_cpus,json=maxCpus,proto3" json:"max_cpus,omitempty"`                  // so many can be plugged in while it runs; 0: none
 	MaxMemoryMib  uint64                 `protobuf:"varint,41,opt,name=max_memory_mib,json=maxMemoryMib,proto3" json:"max_memory_mib,omitempty"` // likewise
 	Cdroms        []*DomainCDROM         `protobuf:"bytes,42,rep,name=cdroms,proto3" json:"cdroms,omitempty"`                                    // inserted; its drives are always there
+	SataDrives    bool                   `protobuf:"varint,43,opt,name=sata_drives,json=sataDrives,proto3" json:"sata_drives,omitempty"`         // the drives of discs are of SATA, where nothing else is known; else of SCSI
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2230,6 +2231,13 @@ func (x *DomainSpec) GetCdroms() []*DomainCDROM {
 		return x.Cdroms
 	}
 	return nil
+}
+
+func (x *DomainSpec) GetSataDrives() bool {
+	if x != nil {
+		return x.SataDrives
+	}
+	return false
 }
 
 type DomainDisk struct {
@@ -3859,7 +3867,7 @@ const file_hostlink_proto_rawDesc = "" +
 	"\x12RemovePoolResponse\"|\n" +
 	"\x13EnsureDomainRequest\x120\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1a.lingyun.hostlink.v1.FenceR\x05fence\x123\n" +
-	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.DomainSpecR\x04spec\"\x80\x04\n" +
+	"\x04spec\x18\x02 \x01(\v2\x1f.lingyun.hostlink.v1.DomainSpecR\x04spec\"\xa1\x04\n" +
 	"\n" +
 	"DomainSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -3877,7 +3885,9 @@ const file_hostlink_proto_rawDesc = "" +
 	"\bcpu_mode\x18\v \x01(\tR\acpuMode\x12\x19\n" +
 	"\bmax_cpus\x18( \x01(\rR\amaxCpus\x12$\n" +
 	"\x0emax_memory_mib\x18) \x01(\x04R\fmaxMemoryMib\x128\n" +
-	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\"\xdd\x01\n" +
+	"\x06cdroms\x18* \x03(\v2 .lingyun.hostlink.v1.DomainCDROMR\x06cdroms\x12\x1f\n" +
+	"\vsata_drives\x18+ \x01(\bR\n" +
+	"sataDrives\"\xdd\x01\n" +
 	"\n" +
 	"DomainDisk\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x16\n" +
