@@ -72,8 +72,8 @@ func New(d Deps) *Service {
 	s := &Service{Deps: d}
 	s.register()
 	s.Fleet.OnWanted(s.wanted)
-	// A system disk is hidden while its machine is in the bin.
-	s.Catalog.Divide(catalog.Division{Kind: catalog.StorageScope, From: "disk WHERE ended_at = 0 AND deleted_at = 0 AND NOT (role = 'Boot' AND hidden)",
+	// A disk counts until it is in the bin; a system disk is hidden while its machine is there.
+	s.Catalog.Divide(catalog.Division{Kind: catalog.StorageScope, From: "disk WHERE ended_at = 0 AND (deleted_at = 0 OR state = 'Deleting') AND NOT (role = 'Boot' AND hidden)",
 		Sums: map[catalog.Factor]string{catalog.Disk: "sum(CASE WHEN role = 'Data' THEN 1 ELSE 0 END)", catalog.DiskSpace: "sum(size_gb)"}})
 	s.Ledger.Register(ledger.Kind{Name: ledger.Disk, Table: "disk", AutoRenew: true, Remove: s.removeExpired})
 	return s

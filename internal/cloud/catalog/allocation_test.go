@@ -194,7 +194,7 @@ func TestBuyersOfOneAllocation(t *testing.T) {
 				switch r.Code {
 				case retcode.OK:
 					taken += gb
-				case retcode.QuotaExceeded, retcode.DiskStateUnstable, retcode.DiskShrinkNotSupported: // it has grown, or is growing
+				case retcode.QuotaExceeded, retcode.DiskStateUnstable, retcode.InvalidResourceState, retcode.DiskShrinkNotSupported: // it has grown, or is growing
 				default:
 					t.Errorf("%s: %v", name, r.Body)
 				}
