@@ -95,6 +95,18 @@ func (c *cloud) info(t *testing.T, eip string) controllertest.Info {
 	return all[0]
 }
 
+// soon makes a call of the tenant as soon as what it changes is not busy any more.
+func (c *cloud) soon(t *testing.T, name string, p P) {
+	t.Helper()
+	controllertest.Eventually(t, 30*time.Second, name+" is accepted", func() bool {
+		r := c.Demo.Call(t, name, p)
+		if r.Code != retcode.OK && !strings.Contains(r.Message, " is busy with ") {
+			t.Fatalf("%s answered %d %q", name, r.Code, r.Message)
+		}
+		return r.Code == retcode.OK
+	})
+}
+
 func (c *cloud) eipState(t *testing.T, eip, want string) {
 	t.Helper()
 	controllertest.Eventually(t, 30*time.Second, eip+" is "+want, func() bool { return c.info(t, eip).String("Status") == want })

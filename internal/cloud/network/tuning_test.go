@@ -125,7 +125,7 @@ func TestDefaultEgress(t *testing.T) {
 		c.Demo.Refuse(t, retcode.VMNotFound, "UpdateVMDefaultGW", gw("vm-1", one))
 		c.NewTenant(t).Refuse(t, retcode.VMNotFound, "UpdateVMDefaultGW", gw(vm, one))
 		// When it goes, the next takes over.
-		c.Demo.Must(t, "UnBindEIP", on(two, vm))
+		c.soon(t, "UnBindEIP", on(two, vm))
 		c.eipState(t, two, "Free")
 		egress(one)
 

@@ -205,6 +205,7 @@ func TestOuterVIPsExpire(t *testing.T) {
 			p, _ := m.OuterPort(nic)
 			return len(p.Virtuals) == 1
 		})
+		c.vipIs(t, id, "Available")
 		c.Clock.Advance(8 * 24 * time.Hour)
 		c.goes(t, "DescribeVIP", "VIPIDs", id)
 		c.Demo.Refuse(t, retcode.ResourceTerminated, "ReleaseVIP", P{"VIPID": id})
