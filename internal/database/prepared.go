@@ -7,11 +7,11 @@ import (
 )
 
 // preparedAtMost is how many statements a SQLite connection keeps prepared.
-const preparedAtMost = 100
+const preparedAtMost = 200
 
-// preparedConn is a SQLite connection that keeps statements with arguments prepared, by their text. Those without
-// are bun's, which do not come back, and commands. A statement under way is not among the idle ones, so
-// the same text may run twice at once.
+// preparedConn is a SQLite connection that keeps statements with arguments prepared, by their text; those of writes are
+// found by liftLiterals. Others without arguments are bun's reads, which do not come back, and commands. A statement
+// under way is not among the idle ones, so the same text may run twice at once.
 type preparedConn struct {
 	fullConn
 	idle map[string]driver.Stmt
@@ -44,7 +44,11 @@ func (c *preparedConn) put(query string, s driver.Stmt) error {
 // ExecContext executes.
 func (c *preparedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	if len(args) == 0 {
-		return c.fullConn.ExecContext(ctx, query, args)
+		lifted, values, ok := liftLiterals(query)
+		if !ok {
+			return c.fullConn.ExecContext(ctx, query, args)
+		}
+		query, args = lifted, values
 	}
 	s, err := c.take(ctx, query)
 	if err != nil {
@@ -60,7 +64,11 @@ func (c *preparedConn) ExecContext(ctx context.Context, query string, args []dri
 // QueryContext queries; the statement is idle again when the rows are closed.
 func (c *preparedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if len(args) == 0 {
-		return c.fullConn.QueryContext(ctx, query, args)
+		lifted, values, ok := liftLiterals(query)
+		if !ok {
+			return c.fullConn.QueryContext(ctx, query, args)
+		}
+		query, args = lifted, values
 	}
 	s, err := c.take(ctx, query)
 	if err != nil {
