@@ -632,7 +632,8 @@ func (e *Engine) Get(ctx context.Context, id string) (*Operation, error) {
 
 func (e *Engine) read(ctx context.Context, id string) (*Operation, error) {
 	op := new(Operation)
-	if err := e.db.Reader().NewSelect().Model(op).Where("id = ?", id).Scan(ctx); err != nil {
+	r := e.db.Reader()
+	if err := database.One(ctx, r, r.NewSelect().Model(op).Where("id = ?", id), op); err != nil {
 		return nil, fmt.Errorf("operation %s: %w", id, err)
 	}
 	return op, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/lingyun-cloud/lingyun/internal/action"
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -407,7 +408,8 @@ func (s *Service) describeDiscount(ctx context.Context, c *action.Call, q *descr
 
 // RegionAlias is the name of a region for people.
 func (s *Service) RegionAlias(ctx context.Context, id string) (string, error) {
-	var r region
-	err := s.DB.Reader().NewSelect().Model(&r).Where("id = ?", id).Scan(ctx)
-	return cmp.Or(r.Alias, id), err
+	var row region
+	r := s.DB.Reader()
+	err := database.One(ctx, r, r.NewSelect().Model(&row).Column("alias").Where("id = ?", id), &row)
+	return cmp.Or(row.Alias, id), err
 }

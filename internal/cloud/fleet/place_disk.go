@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/lingyun-cloud/lingyun/internal/database"
 	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
@@ -96,12 +97,12 @@ func (s *Service) takeShared(ctx context.Context, tx bun.Tx, gb map[string]int) 
 
 // StorageSets are the storage sets of a region (empty: of all), by id.
 func (s *Service) StorageSets(ctx context.Context, region string) (map[string]Set, error) {
-	var rows []storageSet
-	q := s.DB.Reader().NewSelect().Model(&rows)
+	q := s.DB.Reader().NewSelect().Model((*storageSet)(nil))
 	if region != "" {
 		q = q.Where("region = ?", region)
 	}
-	if err := q.Scan(ctx); err != nil {
+	rows, err := database.Select[storageSet](ctx, s.DB.Reader(), q)
+	if err != nil {
 		return nil, err
 	}
 	out := make(map[string]Set, len(rows))

@@ -106,8 +106,7 @@ func (s *Service) ComputeSet(ctx context.Context, company int64, region, vmType 
 
 // VMTypeNames are what people call the VMTypes of a region.
 func (s *Service) VMTypeNames(ctx context.Context, region string) (map[string]string, error) {
-	var rows []computeSet
-	err := s.DB.Reader().NewSelect().Model(&rows).Column("type", "alias").Where("region = ?", region).Scan(ctx)
+	rows, err := database.Find[computeSet](ctx, s.DB.Reader(), "WHERE region = ?", region)
 	names := make(map[string]string, len(rows))
 	for _, row := range rows {
 		names[row.Type] = row.Alias
