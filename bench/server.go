@@ -127,6 +127,42 @@ func (s *server) settledMemory() (all, files float64, err error) {
 	return mb["VmRSS"], mb["RssFile"], nil
 }
 
+// processor is the processor time that the server has used so far, user and system. Unlike durations it depends little on
+// what else runs on the machine.
+func (s *server) processor() (time.Duration, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(raw), ") ") // the name may have spaces
+	fields := strings.Fields(after)
+	if len(fields) < 13 {
+		return 0, errors.New("no times in /proc/PID/stat")
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100), nil // USER_HZ is 100 wherever Go runs
+}
+
+// processorOf is the processor time that the server uses while f runs.
+func (s *server) processorOf(f func() error) (time.Duration, error) {
+	before, err := s.processor()
+	if err != nil {
+		return 0, err
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	after, err := s.processor()
+	return after - before, err
+}
+
 // answer holds the fields that the figures need.
 type answer struct {
 	RetCode    int

@@ -109,3 +109,25 @@ func BenchmarkDescribe(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
+
+func BenchmarkPage(b *testing.B) {
+	quiet(b)
+	c := controllertest.Start(b, controllertest.Options{Hosts: 50})
+	p := createParameters(b, c)
+	p["Count"] = "10"
+	for range 10 {
+		if r, err := c.Demo.Try(clone(p)); err != nil || r.Code != 0 {
+			b.Fatal(err, r.Message)
+		}
+	}
+	controllertest.Eventually(b, time.Minute, "all run", func() bool {
+		return c.Demo.Must(b, "DescribeVMInstance", P{"States": []string{"Running"}, "Limit": 1}).Int("TotalCount") == 100
+	})
+	p = P{"Limit": "100"}.Values("DescribeVMInstance")
+	b.ResetTimer()
+	for b.Loop() {
+		if r, err := c.Demo.Try(clone(p)); err != nil || r.Code != 0 {
+			b.Fatal(err, r.Message)
+		}
+	}
+}
