@@ -20,10 +20,6 @@ import (
 
 func init() { commands = append(commands, serverCommand) }
 
-// idleGarbage is how much garbage, in percent of what lives, may gather when GOGC does not say: a
-// controller lives in tens of megabytes, and twice that would be most of its memory.
-const idleGarbage = 50
-
 func serverCommand() *cobra.Command {
 	var (
 		cfg      controller.Config
@@ -55,7 +51,7 @@ and networks run on without it.`,
 			}
 			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(idleGarbage)
+				debug.SetGCPercent(restingGarbage)
 			}
 			var err error
 			if segment != "" {
@@ -148,6 +144,9 @@ func serve(ctx context.Context, cfg controller.Config) error {
 	}
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		go tendGarbage(ctx)
 	}
 	return c.Run(ctx)
 }
