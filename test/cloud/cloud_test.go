@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -193,8 +194,9 @@ type machine struct {
 	c        *cloud
 	client   *cli.Client
 	id       string
-	host     int    // from 1
-	password string // of root
+	others   []string // made by the same call
+	host     int      // from 1
+	password string   // of root
 	ip       string
 	eips     []eip
 	via      *machine // who leads to it when it has no EIP
@@ -227,6 +229,26 @@ func until(t *testing.T, c *cloud, limit time.Duration, what string, f func() er
 // create makes a guest on a host. Only an administrator chooses the host.
 func (c *cloud) create(t *testing.T, client *cli.Client, name string, host int, more cli.Params) *machine {
 	t.Helper()
+	m := &machine{c: c, client: client, host: host, password: password}
+	p := c.machine(t, client, name, host, more)
+	until(t, c, time.Minute, "create "+name, func() error {
+		var answer struct{ VMIDs []string }
+		_, err := c.admin.Call(c.ctx, "CreateVMInstance", p, &answer)
+		if len(answer.VMIDs) > 0 {
+			m.id, m.others = answer.VMIDs[0], answer.VMIDs[1:]
+		}
+		var refusal *cli.Error
+		if err != nil && (!errors.As(err, &refusal) || refusal.Code != 14003 && refusal.Code != 14004 && refusal.Code != 560 && refusal.Code != 15003) {
+			t.Fatal(err)
+		}
+		return err
+	})
+	return m
+}
+
+// machine are the parameters of a guest on a host.
+func (c *cloud) machine(t *testing.T, client *cli.Client, name string, host int, more cli.Params) cli.Params {
+	t.Helper()
 	d, err := c.Defaults(c.ctx, client)
 	if err != nil {
 		t.Fatal(err)
@@ -236,21 +258,16 @@ func (c *cloud) create(t *testing.T, client *cli.Client, name string, host int, 
 	p := cli.Params{"CompanyID": vpcs.Infos[0].CompanyID, "HostID": c.hosts[host-1], "Name": name, "Password": password, "ChargeType": "Dynamic",
 		"VMType": d.VMType, "CPU": 1, "Memory": 1024, "BootDiskSetType": d.StorageType, "VPCID": d.VPCID, "SubnetID": d.SubnetID,
 		"ImageID": c.image, "WANSGID": d.OuterGroup, "LANSGID": d.OuterGroup}
-	for k, v := range more {
-		p[k] = v
-	}
-	m := &machine{c: c, client: client, host: host, password: password}
-	until(t, c, time.Minute, "create "+name, func() error {
-		var answer struct{ VMID string }
-		_, err := c.admin.Call(c.ctx, "CreateVMInstance", p, &answer)
-		m.id = answer.VMID
-		var refusal *cli.Error
-		if err != nil && (!errors.As(err, &refusal) || refusal.Code != 14003 && refusal.Code != 14004 && refusal.Code != 560 && refusal.Code != 15003) {
-			t.Fatal(err)
-		}
-		return err
-	})
-	return m
+	maps.Copy(p, more)
+	return p
+}
+
+// machines is how many a tenant has.
+func (c *cloud) machines(t *testing.T, client *cli.Client) int {
+	t.Helper()
+	var list struct{ TotalCount int }
+	c.call(t, client, "DescribeVMInstance", nil, &list)
+	return list.TotalCount
 }
 
 // running waits until the API says so, and learns the inner address.

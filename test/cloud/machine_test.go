@@ -37,6 +37,7 @@ func machines(t *testing.T, c *cloud, fixed *machine) {
 	defer drop(uploaded)
 	loaded := c.load(t)
 	defer drop(loaded)
+	t.Run("uploads that become no images", func(t *testing.T) { refusals(t, c) })
 	// Its guests take CPUs and memory while they run.
 	c.call(t, c.demo, "UpdateImage", cli.Params{"CompanyID": c.company(t, c.demo), "ImageID": uploaded, "OSDistribution": "Debian", "OSType": "Linux", "OSVersion": "12",
 		"SetArch": "x86_64", "SupportHotplug": true}, nil)
@@ -217,8 +218,13 @@ func (m *machine) has(t *testing.T) (cpus, memory int) {
 // refuse asks as the machine's owner for what is answered by a status code.
 func (m *machine) refuse(t *testing.T, code retcode.Code, name string, p cli.Params) {
 	t.Helper()
+	refuse(t, m.c, m.client, code, name, p)
+}
+
+func refuse(t *testing.T, c *cloud, client *cli.Client, code retcode.Code, name string, p cli.Params) {
+	t.Helper()
 	var refusal *cli.Error
-	if _, err := m.client.Call(m.c.ctx, name, p, nil); !errors.As(err, &refusal) || refusal.Code != int(code) {
+	if _, err := client.Call(c.ctx, name, p, nil); !errors.As(err, &refusal) || refusal.Code != int(code) {
 		t.Errorf("%s: %v, not %d", name, err, code)
 	}
 }
@@ -462,7 +468,9 @@ func (c *cloud) disc(t *testing.T, folder string, more ...string) (image string)
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disc.iso")
 	tool(t, "genisoimage", append(append([]string{"-quiet", "-R", "-V", "A-DISC", "-o", file}, more...), folder)...)
-	image = c.whole(t, file, cli.Params{"ImageFormat": "iso", "ImportType": "Local"})
+	upload := c.sent(t, file, cli.Params{"ImageFormat": "iso", "ImportType": "Local"})
+	c.call(t, c.demo, "CompleteImageMultipartUpload", upload, nil)
+	image = upload["ImageID"].(string)
 	c.made(t, image)
 	return image
 }
@@ -650,8 +658,8 @@ func (c *cloud) part(t *testing.T, image, upload string, number int, body io.Rea
 	return nil
 }
 
-// whole brings a file in as one part.
-func (c *cloud) whole(t *testing.T, file string, p cli.Params) (image string) {
+// sent brings a file in as one part, which is to be completed.
+func (c *cloud) sent(t *testing.T, file string, p cli.Params) (upload cli.Params) {
 	t.Helper()
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -662,8 +670,33 @@ func (c *cloud) whole(t *testing.T, file string, p cli.Params) (image string) {
 	if err := c.part(t, made.ImageID, made.UploadID, 1, bytes.NewReader(content), len(content)); err != nil {
 		t.Fatal(err)
 	}
-	c.call(t, c.demo, "CompleteImageMultipartUpload", cli.Params{"ImageID": made.ImageID, "UploadID": made.UploadID}, nil)
-	return made.ImageID
+	return cli.Params{"ImageID": made.ImageID, "UploadID": made.UploadID}
+}
+
+// refusals: an upload that is given up takes nothing more; a file that names another one, one that is locked and one of
+// another format become no images.
+func refusals(t *testing.T, c *cloud) {
+	dir := t.TempDir()
+	for name, args := range map[string][]string{
+		"backed":   {"-f", "qcow2", "-b", "/etc/passwd", "-F", "raw"},
+		"locked":   {"-f", "qcow2", "--object", "secret,id=key,data=secret", "-o", "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"},
+		"other":    {"-f", "vmdk"},
+		"given-up": {"-f", "qcow2"},
+	} {
+		file := filepath.Join(dir, name)
+		tool(t, "qemu-img", append(append([]string{"create"}, args...), file, "1G")...)
+		upload, code := c.sent(t, file, cli.Params{"ImportType": "Local"}), retcode.InvalidImageFormat
+		if name == "given-up" {
+			c.call(t, c.demo, "AbortImageMultipartUpload", upload, nil)
+			code = retcode.InvalidImageState
+		}
+		refuse(t, c, c.demo, code, "CompleteImageMultipartUpload", upload)
+		in := cli.Params{"ImageID": upload["ImageID"]}
+		if code == retcode.InvalidImageFormat {
+			c.call(t, c.demo, "AbortImageMultipartUpload", upload, nil)
+		}
+		c.call(t, c.demo, "DeleteCustomImage", in, nil)
+	}
 }
 
 // failing is a file that breaks.

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,8 +28,10 @@ func networks(t *testing.T, c *cloud, a, b, inner *machine) {
 	t.Run("a NIC is plugged in and out", func(t *testing.T) { hotNIC(t, b, inner) })
 	t.Run("a VIP moves", func(t *testing.T) { innerVIP(t, a, b, inner) })
 	t.Run("a VIP of the segment moves", func(t *testing.T) { outerVIP(t, a, b) })
-	t.Run("a route leads to a guest", func(t *testing.T) { routed(t, b, inner) })
+	t.Run("routes lead to a guest", func(t *testing.T) { routed(t, b, a, inner) })
 	t.Run("security groups", func(t *testing.T) { groups(t, b, inner) })
+	t.Run("protocols of security groups", func(t *testing.T) { protocols(t, b) })
+	t.Run("an address of a segment behind a VLAN", func(t *testing.T) { segments(t, inner, c.other) })
 }
 
 // egress: who is outside sees the default egress, before and after it was changed.
@@ -290,15 +294,9 @@ func outerVIP(t *testing.T, a, b *machine) {
 // movingVIP: an address is with whoever of its machines announces it, and with no other machine.
 func movingVIP(t *testing.T, a, b *machine, device string, p cli.Params, fetch func(ip string) (string, error)) {
 	c := a.c
-	p["Name"], p["AssociatedResourceIDs"] = "entry", []string{a.id, b.id}
-	var made struct{ VIPID string }
-	c.call(t, a.client, "AllocateVIP", p, &made)
-	if err := trial.WaitState(c.ctx, a.client, time.Minute, "DescribeVIP", "VIPIDs", "Status", made.VIPID, "Available"); err != nil {
-		t.Fatal(err)
-	}
-	var list struct{ Infos []struct{ IP string } }
-	c.call(t, a.client, "DescribeVIP", cli.Params{"VIPIDs": []string{made.VIPID}}, &list)
-	vip := list.Infos[0].IP
+	p["AssociatedResourceIDs"] = []string{a.id, b.id}
+	entry := a.vip(t, p)
+	vip := entry.ip
 	carry := func(m *machine) {
 		m.must(t, "ip addr add "+vip+"/32 dev "+device+"; arping -q -c2 -A -I "+device+" "+vip)
 	}
@@ -317,7 +315,7 @@ func movingVIP(t *testing.T, a, b *machine, device string, p cli.Params, fetch f
 	drop(a)
 	carry(b)
 	answers(b)
-	c.call(t, a.client, "UpdateVIPBindResource", cli.Params{"VIPID": made.VIPID, "AssociatedResourceIDs": []string{a.id}}, nil)
+	c.call(t, a.client, "UpdateVIPBindResource", cli.Params{"VIPID": entry.id, "AssociatedResourceIDs": []string{a.id}}, nil)
 	until(t, c, 20*time.Second, "a VIP that b may not carry", func() error {
 		if out, err := fetch(vip); err == nil {
 			return fmt.Errorf("it answers\n%s", out)
@@ -328,36 +326,70 @@ func movingVIP(t *testing.T, a, b *machine, device string, p cli.Params, fetch f
 	carry(a)
 	answers(a)
 	drop(a)
-	until(t, c, 20*time.Second, "the VIP's end", func() error {
-		_, err := a.client.Call(c.ctx, "ReleaseVIP", cli.Params{"VIPID": made.VIPID}, nil)
+	entry.release(t, a)
+}
+
+// vip is an address that machines carry in turn.
+type vip struct{ id, ip string }
+
+func (m *machine) vip(t *testing.T, p cli.Params) vip {
+	t.Helper()
+	p["Name"] = "entry"
+	var made struct{ VIPID string }
+	m.c.call(t, m.client, "AllocateVIP", p, &made)
+	if err := trial.WaitState(m.c.ctx, m.client, time.Minute, "DescribeVIP", "VIPIDs", "Status", made.VIPID, "Available"); err != nil {
+		t.Fatal(err)
+	}
+	var list struct{ Infos []struct{ IP string } }
+	m.c.call(t, m.client, "DescribeVIP", cli.Params{"VIPIDs": []string{made.VIPID}}, &list)
+	return vip{made.VIPID, list.Infos[0].IP}
+}
+
+func (v vip) release(t *testing.T, m *machine) {
+	t.Helper()
+	until(t, m.c, 20*time.Second, "the VIP's end", func() error {
+		_, err := m.client.Call(m.c.ctx, "ReleaseVIP", cli.Params{"VIPID": v.id}, nil)
 		return err
 	})
 }
 
-// routed: what a subnet's route names as next hop gets what is for the destination.
-func routed(t *testing.T, hop, client *machine) {
+// routed: what a route of a subnet names as next hop (a machine, an address that it carries, or one that it has) gets what
+// is for the destination. neighbour is in the hop's subnet, far in another one.
+func routed(t *testing.T, hop, neighbour, far *machine) {
+	const remote = "10.50.0.9"
 	c := hop.c
-	const far = "10.50.0.9"
-	hop.must(t, "ip addr add "+far+"/32 dev lo")
-	if out, err := client.run(t, "ping -c1 -W1 "+far); err == nil {
-		t.Fatalf("%s answers without a route:\n%s", far, out)
+	d, err := c.Defaults(c.ctx, hop.client)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var made struct{ RouteID string }
-	c.call(t, hop.client, "CreateSubnetRoute", cli.Params{"SubnetID": c.subnet, "Destination": "10.50.0.0/16", "NextHopType": "VM", "NextHop": hop.id}, &made)
-	until(t, c, 20*time.Second, "the way to "+far, func() error {
-		if out, err := client.run(t, "ping -c1 -W1 "+far); err != nil {
-			return errors.New(out)
+	vip := hop.vip(t, cli.Params{"VIPType": "LAN", "VPCID": d.VPCID, "SubnetID": d.SubnetID, "AssociatedResourceIDs": []string{hop.id}})
+	hop.must(t, "ip addr add "+remote+"/32 dev lo; ip addr add "+vip.ip+"/32 dev eth0")
+	for _, r := range []struct {
+		kind, next, subnet string
+		client             *machine
+	}{{"VM", hop.id, c.subnet, far}, {"VIP", vip.id, c.subnet, far}, {"Custom", hop.ip, d.SubnetID, neighbour}} {
+		ping := func() error {
+			if out, err := r.client.run(t, "ping -c1 -W1 "+remote); err != nil {
+				return errors.New(out)
+			}
+			return nil
 		}
-		return nil
-	})
-	c.call(t, hop.client, "DeleteSubnetRoute", cli.Params{"SubnetID": c.subnet, "RouteIDs": []string{made.RouteID}}, nil)
-	until(t, c, 20*time.Second, "no way to "+far, func() error {
-		if out, err := client.run(t, "ping -c1 -W1 "+far); err == nil {
-			return errors.New(out)
+		if ping() == nil {
+			t.Fatalf("%s answers without a route", remote)
 		}
-		return nil
-	})
-	hop.must(t, "ip addr del "+far+"/32 dev lo")
+		var made struct{ RouteID string }
+		c.call(t, hop.client, "CreateSubnetRoute", cli.Params{"SubnetID": r.subnet, "Destination": "10.50.0.0/16", "NextHopType": r.kind, "NextHop": r.next}, &made)
+		until(t, c, 20*time.Second, "the way by "+r.kind, ping)
+		c.call(t, hop.client, "DeleteSubnetRoute", cli.Params{"SubnetID": r.subnet, "RouteIDs": []string{made.RouteID}}, nil)
+		until(t, c, 20*time.Second, "no way by "+r.kind, func() error {
+			if ping() == nil {
+				return errors.New("it answers")
+			}
+			return nil
+		})
+	}
+	hop.must(t, "ip addr del "+remote+"/32 dev lo; ip addr del "+vip.ip+"/32 dev eth0")
+	vip.release(t, hop)
 }
 
 // groups: what the rules of a group let in, as a probe outside feels it on the outer side, and a neighbour on the inner.
@@ -479,6 +511,123 @@ func groups(t *testing.T, m, neighbour *machine) {
 		return err
 	})
 	c.call(t, m.client, "DeletePortGroup", cli.Params{"PortGroupID": ports.PortGroupID}, nil)
+}
+
+// protocols: every protocol and every shortcut of a rule opens what it names and nothing else, as a probe outside feels it;
+// and a rule of the other direction shuts what the guest asks for. Where nobody listens a guest says so, if it is reached.
+func protocols(t *testing.T, m *machine) {
+	c, ip := m.c, m.eips[0].ip
+	d, err := c.Defaults(c.ctx, m.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe := func(network, address string) bool {
+		var conn net.Conn
+		err := c.Inside("outside", func() (err error) { conn, err = net.DialTimeout(network, address, 700*time.Millisecond); return err })
+		if err == nil {
+			defer conn.Close()
+			if network == "tcp" {
+				return true
+			}
+			_ = conn.SetDeadline(time.Now().Add(700 * time.Millisecond))
+			_, _ = conn.Write(make([]byte, 8))
+			_, err = conn.Read(make([]byte, 8))
+		}
+		return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOPROTOOPT)
+	}
+	whats := strings.Fields("tcp:7 tcp:21 tcp:22 tcp:80 tcp:443 tcp:1723 tcp:3389 tcp:8001 tcp:9000 udp:7 udp:1194 udp:5353 ip4:47 ping")
+	through := func() string {
+		got := make([]bool, len(whats))
+		var all sync.WaitGroup
+		for i, what := range whats {
+			all.Go(func() {
+				if what == "ping" {
+					got[i] = c.Command(c.ctx, "outside", "ping", "-c1", "-W1", ip).Run() == nil
+				} else if network, port, _ := strings.Cut(what, ":"); network == "ip4" {
+					got[i] = probe(what, ip)
+				} else {
+					got[i] = probe(network, ip+":"+port)
+				}
+			})
+		}
+		all.Wait()
+		var open []string
+		for i, what := range whats {
+			if got[i] {
+				open = append(open, what)
+			}
+		}
+		return strings.Join(open, " ")
+	}
+	m.must(t, "echo 0 >/proc/sys/net/ipv4/icmp_ratelimit") // it says so every time
+	var group struct{ SGID string }
+	c.call(t, m.client, "CreateSecurityGroup", cli.Params{"Name": "protocols", "Rule": []string{"ALL||any|ACCEPT|MEDIUM|0"}}, &group)
+	settled := func() {
+		t.Helper()
+		if err := trial.WaitState(c.ctx, m.client, time.Minute, "DescribeSecurityGroup", "SGIDs", "Status", group.SGID, "Available"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.call(t, m.client, "BindSecurityGroup", cli.Params{"ResourceID": m.id, "SGID": group.SGID, "NICType": "WAN"}, nil)
+	open := map[string]bool{}
+	for _, step := range []struct {
+		rules []string
+		opens string
+	}{
+		{nil, ""},
+		{[]string{"FTP"}, "tcp:21"}, {[]string{"SSH"}, "tcp:22"}, {[]string{"HTTP", "HTTPS"}, "tcp:80 tcp:443"}, {[]string{"RDP"}, "tcp:3389"},
+		{[]string{"OpenVPN"}, "udp:1194"}, {[]string{"PPTP"}, "tcp:1723 ip4:47"}, {[]string{"PING"}, "ping"}, {[]string{"TCP|8000-8005,9000", "UDP|5353"}, "tcp:8001 tcp:9000 udp:5353"},
+		{[]string{"ALL TCP"}, "tcp:7"}, {[]string{"ALL UDP"}, "udp:7"},
+	} {
+		if step.rules != nil {
+			var rules []string
+			for _, r := range step.rules {
+				if !strings.Contains(r, "|") {
+					r += "|"
+				}
+				rules = append(rules, r+"|any|ACCEPT|MEDIUM|1")
+			}
+			settled()
+			c.call(t, m.client, "CreateSecurityGroupRule", cli.Params{"SGID": group.SGID, "Rules": rules}, nil)
+		}
+		for _, what := range strings.Fields(step.opens) {
+			open[what] = true
+		}
+		var want []string
+		for _, what := range whats {
+			if open[what] {
+				want = append(want, what)
+			}
+		}
+		until(t, c, 20*time.Second, fmt.Sprint("what is open with ", step.rules), func() error {
+			if got := through(); got != strings.Join(want, " ") {
+				return fmt.Errorf("%s is open, not %s", got, want)
+			}
+			return nil
+		})
+	}
+	page := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	shut, other := c.serve(t, "outside", c.Options.OutsideAddress().String()+":0", page), c.serve(t, "outside", c.Options.OutsideAddress().String()+":0", page)
+	_, port, _ := net.SplitHostPort(shut)
+	if _, err := m.fetch(t, shut); err != nil {
+		t.Errorf("before the rule: %v", err)
+	}
+	settled()
+	c.call(t, m.client, "CreateSecurityGroupRule", cli.Params{"SGID": group.SGID, "Rules": []string{"TCP|" + port + "|any|DROP|HIGH|0"}}, nil)
+	until(t, c, 20*time.Second, "a port that it may not ask", func() error {
+		if _, err := m.fetch(t, shut); err == nil {
+			return errors.New("it is answered")
+		}
+		return nil
+	})
+	if _, err := m.fetch(t, other); err != nil {
+		t.Errorf("another port: %v", err)
+	}
+	c.call(t, m.client, "BindSecurityGroup", cli.Params{"ResourceID": m.id, "SGID": d.OuterGroup, "NICType": "WAN"}, nil)
+	until(t, c, 20*time.Second, "the group's end", func() error {
+		_, err := m.client.Call(c.ctx, "DeleteSecurityGroup", cli.Params{"SGID": group.SGID}, nil)
+		return err
+	})
 }
 
 // lab is a VPC beside the demo tenant's own.

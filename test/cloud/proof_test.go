@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lingyun-cloud/lingyun/internal/cli"
+	"github.com/lingyun-cloud/lingyun/internal/retcode"
 )
 
 // ethernetIPv4 is ETH_P_IP (0x0800) in network byte order, as packet sockets want it.
@@ -34,26 +35,30 @@ func TestCloud(t *testing.T) {
 	})
 
 	// Two at a time: each guest fills a core while it boots, and a host has no room for more than it has cores.
-	a := c.create(t, c.demo, "a", 1, nil)
-	a.running(t)
-	a.address(t)
+	a, twin := twins(t, c)
 	unused := a.ticket(t)
+	t.Run("a machine comes back from the bin", func(t *testing.T) { comeback(t, twin, a) })
+	twin.destroy(t)
 	t.Run("machines", func(t *testing.T) { machines(t, c, a) })
-	b := c.create(t, c.demo, "b", 2, nil)
-	b.running(t)
+	given := a.ip[:strings.LastIndex(a.ip, ".")] + ".88"
+	b := c.create(t, c.demo, "b", 2, cli.Params{"InternalIP": given})
+	if b.running(t); b.ip != given {
+		t.Errorf("it was given %s and has %s", given, b.ip)
+	}
 	b.address(t)
 	t.Logf("a: page after %.1f s of its EIP", a.page(t, a.eips[0].ip, 2*time.Minute).Seconds())
 	b.page(t, b.eips[0].ip, 2*time.Minute)
 
 	t.Run("disks of a new machine", func(t *testing.T) { machineDisks(t, c, c.hostsDisks(t), b) })
 
-	// The third has no EIP and lives in another subnet; the fourth is another tenant's, with a
-	// group that opens port 80 only, and tells on its page whom it reaches.
-	var group struct{ SGID string }
+	// The third has no EIP, lives in another subnet and has an inner group that shuts a port; the fourth is another tenant's,
+	// with a group that opens port 80 only, tells on its page whom it reaches, and does not stop when it is asked to.
+	var shut, group struct{ SGID string }
+	c.call(t, c.demo, "CreateSecurityGroup", cli.Params{"Name": "shut", "Rule": []string{"TCP|81|any|DROP|HIGH|1", "ALL||any|ACCEPT|LOW|1", "ALL||any|ACCEPT|LOW|0"}}, &shut)
 	c.call(t, c.other, "CreateSecurityGroup", cli.Params{"Name": "web", "Rule": []string{"TCP|80|0.0.0.0/0|ACCEPT|HIGH|1", "ALL||any|ACCEPT|MEDIUM|0"}}, &group)
-	script := fmt.Sprintf("#!/bin/sh\nwhile :; do r=no; ping -c1 -W2 %s >/dev/null 2>&1 && r=yes; echo \"reaches=$r\" >/www/reaches.new; mv /www/reaches.new /www/reaches; sleep 1; done\n", b.ip)
-	inner, other := c.create(t, c.demo, "inner", 1, cli.Params{"SubnetID": c.subnet}),
-		c.create(t, c.other, "other", 2, cli.Params{"WANSGID": group.SGID, "UserData": base64.StdEncoding.EncodeToString([]byte(script))})
+	script := fmt.Sprintf("#!/bin/sh\nprintf '#!/bin/sh\\n' >/sbin/shutdown\nwhile :; do r=no; ping -c1 -W2 %s >/dev/null 2>&1 && r=yes; echo \"reaches=$r\" >/www/reaches.new; mv /www/reaches.new /www/reaches; sleep 1; done\n", b.ip)
+	inner, other := c.create(t, c.demo, "inner", 1, cli.Params{"SubnetID": c.subnet, "LANSGID": shut.SGID}),
+		c.permitted(t, "other", 2, cli.Params{"WANSGID": group.SGID, "UserData": base64.StdEncoding.EncodeToString([]byte(script))})
 	inner.running(t)
 	inner.via = a
 	other.running(t)
@@ -144,6 +149,14 @@ func TestCloud(t *testing.T) {
 		}
 		other.page(t, other.eips[0].ip, 10*time.Second)
 	})
+	t.Run("an inner group shuts a port", func(t *testing.T) {
+		inner.must(t, "httpd -p 81 -h /www; httpd -p 82 -h /www")
+		until(t, c, 20*time.Second, "an open port", func() error { _, err := a.fetch(t, inner.ip+":82"); return err })
+		if out, err := a.fetch(t, inner.ip+":81"); err == nil {
+			t.Errorf("the port is open:\n%s", out)
+		}
+		inner.must(t, "wget -qO- http://"+inner.ip+":81/ >/dev/null")
+	})
 	t.Run("an established connection survives a rule", func(t *testing.T) { established(t, c, b) })
 	t.Run("spoofing reaches nobody", func(t *testing.T) { spoofing(t, a, b) })
 	t.Run("guests survive the agent and the controller", func(t *testing.T) {
@@ -184,7 +197,14 @@ func TestCloud(t *testing.T) {
 			a.page(t, a.eips[0].ip, 2*time.Minute)
 		}
 	})
+	c.call(t, c.other, "StopVMInstance", cli.Params{"VMID": other.id}, nil)
 	t.Run("networks", func(t *testing.T) { networks(t, c, a, b, inner) })
+	t.Run("a guest that does not stop is cut off", func(t *testing.T) {
+		other.state(t, "Stopped")
+		if log := other.log(t); !strings.Contains(log, "GUEST-READY") || strings.Contains(log, "GUEST-POWEROFF") {
+			t.Errorf("it did as it was asked:\n%s", log)
+		}
+	})
 	t.Run("EIPs survive the gateway's host", func(t *testing.T) {
 		gateway := c.gatewayHost(t, a)
 		m := a
@@ -233,6 +253,9 @@ func TestCloud(t *testing.T) {
 			}
 			// A host that was away is in use again after its next health call.
 			until(t, c, time.Minute, "power off", func() error {
+				if m == other {
+					return nil // it was cut off
+				}
 				_, err := m.client.Call(c.ctx, "PoweroffVMInstance", cli.Params{"VMID": m.id}, nil)
 				return err
 			})
@@ -250,6 +273,65 @@ func TestCloud(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+// twins are two machines of one call, each of its own; as many as there is no room for are none.
+func twins(t *testing.T, c *cloud) (a, b *machine) {
+	t.Helper()
+	a = c.create(t, c.demo, "a", 1, cli.Params{"Count": 2})
+	if len(a.others) != 1 {
+		t.Fatalf("made beside it are %v", a.others)
+	}
+	refuse(t, c, c.admin, retcode.HostCPUInsufficient, "CreateVMInstance", c.machine(t, c.demo, "many", 2, cli.Params{"Count": 10}))
+	if n := c.machines(t, c.demo); n != 2 {
+		t.Errorf("%d machines are there after as many were refused", n)
+	}
+	b = &machine{c: c, client: c.demo, id: a.others[0], host: 1, password: password}
+	a.running(t)
+	a.address(t)
+	b.running(t)
+	b.via = a
+	for _, m := range []*machine{a, b} {
+		if out := m.must(t, "cat /run/instance-id"); out != m.id+"\n" {
+			t.Errorf("%s says that it is %s", m.id, out)
+		}
+	}
+	return a, b
+}
+
+// comeback: what a machine was is there again after it was thrown away.
+func comeback(t *testing.T, m, beside *machine) {
+	m.must(t, "echo kept >/state/mark && sync")
+	m.end(t)
+	until(t, m.c, time.Minute, "the machine in the bin", func() error {
+		_, err := m.client.Call(m.c.ctx, "RollbackResource", cli.Params{"ResourceID": m.id}, nil)
+		return err
+	})
+	m.state(t, "Stopped")
+	m.start(t)
+	m.running(t)
+	if out := m.must(t, "cat /state/mark /run/instance-id; ip -o -4 addr show dev eth0"); !strings.HasPrefix(out, "kept\n"+m.id+"\n") || !strings.Contains(out, " "+m.ip+"/24 ") {
+		t.Errorf("it says\n%s", out)
+	}
+	if out, err := beside.fetch(t, m.ip); err != nil || !strings.Contains(out, "id="+m.id+"\n") {
+		t.Errorf("its page: %v\n%s", err, out)
+	}
+	m.off(t)
+}
+
+// permitted makes a guest of the second tenant, who may not use the image before the administrator lets it.
+func (c *cloud) permitted(t *testing.T, name string, host int, more cli.Params) *machine {
+	t.Helper()
+	demo, other := c.company(t, c.demo), c.company(t, c.other)
+	may := func(mode, who string) {
+		c.call(t, c.admin, "UpdateResourcePermission", cli.Params{"ResourceID": c.image, "ResourceType": "BASE_IMAGE", "PermissionMode": mode, "Permission": who}, nil)
+	}
+	may("whitelist", fmt.Sprint(demo))
+	refuse(t, c, c.admin, retcode.ImageNotFound, "CreateVMInstance", c.machine(t, c.other, name, host, more))
+	may("whitelist", fmt.Sprintf("%d,%d", demo, other))
+	m := c.create(t, c.other, name, host, more)
+	may("all", "")
+	return m
 }
 
 // emptyBin ends what a tenant threw away, machines and all.
