@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -282,9 +283,11 @@ func twins(t *testing.T, c *cloud) (a, b *machine) {
 	if len(a.others) != 1 {
 		t.Fatalf("made beside it are %v", a.others)
 	}
-	refuse(t, c, c.admin, retcode.HostCPUInsufficient, "CreateVMInstance", c.machine(t, c.demo, "many", 2, cli.Params{"Count": 10}))
-	if n := c.machines(t, c.demo); n != 2 {
-		t.Errorf("%d machines are there after as many were refused", n)
+	if runtime.NumCPU() < 10 {
+		refuse(t, c, c.admin, retcode.HostCPUInsufficient, "CreateVMInstance", c.machine(t, c.demo, "many", 2, cli.Params{"Count": 10}))
+		if n := c.machines(t, c.demo); n != 2 {
+			t.Errorf("%d machines are there after too many were refused", n)
+		}
 	}
 	b = &machine{c: c, client: c.demo, id: a.others[0], host: 1, password: password}
 	a.running(t)
