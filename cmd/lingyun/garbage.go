@@ -13,14 +13,15 @@ const (
 	restingGarbage = 50
 	busyGarbage    = 200
 	mostGarbage    = 128 << 20 // bytes that busyGarbage may come to
-	busyCycles     = 2         // collections a second of a controller that is busy
+	busyCycles     = 2         // collections a second, two seconds in a row, of a controller that is busy
 	restAfter      = 5         // seconds without one, after which it rests again
 )
 
 // garbage decides how much may gather, once a second.
 type garbage struct {
 	percent int
-	quiet   int // seconds without a collection
+	quiet   int    // seconds without a collection
+	last    uint64 // collections of the second before
 }
 
 // next is told how many collections the last second had and how many bytes live. rest: what was gathered may go.
@@ -29,19 +30,23 @@ func (g *garbage) next(cycles, live uint64) (percent int, rest bool) {
 	if cycles > 0 {
 		g.quiet = 0
 	}
+	busy := min(cycles, g.last) >= busyCycles
+	g.last = cycles
 	switch {
 	case g.percent > restingGarbage && g.quiet >= restAfter:
 		g.percent = restingGarbage
 		return g.percent, true
-	case g.percent > restingGarbage || cycles >= busyCycles:
+	case g.percent > restingGarbage || busy:
 		g.percent = int(min(busyGarbage, max(restingGarbage+1, mostGarbage*100/max(live, 1))))
 	}
 	return g.percent, false
 }
 
-// tendGarbage lets more garbage gather while a controller that has started is busy, until ctx ends.
+// tendGarbage lets more garbage gather while a controller is busy, until ctx ends. It is busy when it has just started, and
+// what that took goes when it rests.
 func tendGarbage(ctx context.Context) {
-	g := garbage{percent: restingGarbage}
+	g := garbage{percent: busyGarbage}
+	debug.SetGCPercent(g.percent)
 	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
 	cycles := samples[0].Value.Uint64()

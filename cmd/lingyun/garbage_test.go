@@ -13,6 +13,9 @@ func TestGarbageGathersWhileTheControllerIsBusy(t *testing.T) {
 	}{
 		{cycles: 0, live: small, seconds: 60, percent: 50},
 		{cycles: 1, live: small, seconds: 60, percent: 50}, // the loops of a resting controller
+		{cycles: 9, live: small, seconds: 1, percent: 50},  // a start, a backup
+		{cycles: 1, live: small, seconds: 1, percent: 50},
+		{cycles: 2, live: small, seconds: 1, percent: 50},
 		{cycles: 2, live: small, seconds: 1, percent: 200},
 		{cycles: 1, live: small, seconds: 60, percent: 200},
 		{cycles: 0, live: small, seconds: 4, percent: 200},
@@ -22,6 +25,7 @@ func TestGarbageGathersWhileTheControllerIsBusy(t *testing.T) {
 		{cycles: 0, live: small, seconds: 4, percent: 200},
 		{cycles: 0, live: small, seconds: 1, percent: 50, rest: true},
 		{cycles: 0, live: small, seconds: 60, percent: 50},
+		{cycles: 9, live: huge, seconds: 1, percent: 50},
 		{cycles: 9, live: huge, seconds: 1, percent: 51},
 	} {
 		for range step.seconds {
