@@ -508,8 +508,11 @@ func discs(t *testing.T, m *machine) {
 		write(t, text, folder, "on-the-disc")
 		images = append(images, c.disc(t, folder))
 	}
-	call := func(action string, image string) {
-		c.call(t, m.client, action, cli.Params{"VMID": m.id, "ImageID": image}, nil)
+	call := func(action string, image string) { // as soon as the one before is done
+		until(t, c, 20*time.Second, action, func() error {
+			_, err := m.client.Call(c.ctx, action, cli.Params{"VMID": m.id, "ImageID": image}, nil)
+			return err
+		})
 	}
 	call("AttachISO", images[0])
 	in("the first\n")
