@@ -356,6 +356,7 @@ func TestNeverStop(t *testing.T) {
 			t.Error("it is given up without a reason")
 		}
 		w.simulate(t, `{"AdvanceClock": 3600}`)
+		controllertest.Eventually(t, settle, "its next hour is paid", func() bool { return int64(w.vm(t, id).Int("ExpireTime")) > w.Clock.Now().Unix() })
 		w.demo.Must(t, "StartVMInstance", p{"VMID": id})
 		w.await(t, id, "Running")
 		goOff()

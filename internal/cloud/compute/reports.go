@@ -153,7 +153,7 @@ func (s *Service) wentOff(ctx context.Context, v *VM, d *pb.Domain) error {
 		case d.State == pb.DomainState_DOMAIN_STATE_CRASHED:
 			what = event.Crashed
 			now.because(retcode.SystemBusy.Errorf("the guest of %s crashed", v.ID))
-		case now.HA == neverStop && now.Revived >= revivals:
+		case now.HA == neverStop && now.worn(s.Clock.Micros()):
 			what = event.GivenUp
 			now.because(retcode.SystemBusy.Errorf("%s went down %d times within %s", v.ID, revivals+1, reviveWithin))
 		}

@@ -20,6 +20,11 @@ const (
 	reviveWithin = 10 * time.Minute
 )
 
+// worn tells whether a machine was started again as often as it may be.
+func (v *VM) worn(at int64) bool {
+	return v.Revived >= revivals && at-v.RevivedAt <= reviveWithin.Microseconds()
+}
+
 // revive starts a machine again that went down though nobody asked for it; false: it is to stay off, or cannot start.
 func (s *Service) revive(ctx context.Context, v *VM) (revived bool, err error) {
 	if v.HA != neverStop || v.RescueID != "" || v.ExpireAt != 0 && v.ExpireAt <= s.Clock.Micros() {
@@ -32,11 +37,12 @@ func (s *Service) revive(ctx context.Context, v *VM) (revived bool, err error) {
 		if err != nil || now.Generation != v.Generation || now.State != Running {
 			return err
 		}
-		if at := s.Clock.Micros(); at-now.RevivedAt > reviveWithin.Microseconds() {
-			now.Revived, now.RevivedAt = 0, at
-		}
-		if now.Revived >= revivals {
+		at := s.Clock.Micros()
+		if now.worn(at) {
 			return nil
+		}
+		if at-now.RevivedAt > reviveWithin.Microseconds() {
+			now.Revived, now.RevivedAt = 0, at
 		}
 		now.Revived++
 		if err := s.unplace(ctx, tx, now); err != nil {
