@@ -349,6 +349,9 @@ func (e *Engine) lose(err error) {
 		return
 	}
 	e.lost = true
+	if e.lease != nil {
+		e.lease.wake()
+	}
 	l := e.launch
 	e.mu.Unlock()
 	e.log.Error("this controller no longer leads", "error", err)

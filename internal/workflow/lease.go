@@ -22,9 +22,12 @@ var ErrLed = errors.New("workflow: another controller leads on this database")
 var errLost = errors.New("workflow: the lease is lost")
 
 const (
-	leaseName  = "controller"
-	leaseTime  = 10 * time.Second // a leader that is gone is replaced after this
-	renewEvery = 3 * time.Second
+	leaseName = "controller"
+	leaseTime = 10 * time.Second // a leader that is gone is replaced after this
+	// leaseTimeAlone is that on SQLite, where only a process on the same machine can follow, which sees that a leader is
+	// dead. It outlasts what a disk that others keep busy may hold a renewal up.
+	leaseTimeAlone = 30 * time.Second
+	renewEvery     = 3 * time.Second
 	// leaseMargin is how long before the end a leader that cannot renew gives up, so that
 	// its process has ended when somebody else may lead.
 	leaseMargin = 2 * time.Second
@@ -36,6 +39,22 @@ type lease struct {
 	holder string // JSON of identity
 	epoch  uint64
 	until  time.Time // by this process's clocks; the database's row lasts a little longer
+	// changed is closed when until is later than it was, and when the lease is lost.
+	changed chan struct{}
+}
+
+// wake makes those look again who wait for the lease; with the engine's lock.
+func (l *lease) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// lasts is how long a lease on a database lasts.
+func lasts(db *database.DB) time.Duration {
+	if db.Postgres() {
+		return leaseTime
+	}
+	return leaseTimeAlone
 }
 
 // identity tells whose lease it is, and lets a successor on the same machine see that the holder is dead.
@@ -130,7 +149,7 @@ func takeLease(ctx context.Context, db *database.DB, name string) (*lease, error
 	if err != nil {
 		return nil, err
 	}
-	l := &lease{db: db, holder: string(me)}
+	l := &lease{db: db, holder: string(me), changed: make(chan struct{})}
 	start := time.Now()
 	err = db.Transact(database.IgnoreDown(ctx), func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO lease (name, holder, epoch, expires) VALUES (?, '', 0, 0) ON CONFLICT (name) DO NOTHING", leaseName)
@@ -149,7 +168,7 @@ func takeLease(ctx context.Context, db *database.DB, name string) (*lease, error
 		}
 		l.epoch = epoch + 1
 		res, err := tx.ExecContext(ctx, "UPDATE lease SET holder = ?, epoch = ?, expires = ? + "+nowSQL(db)+" WHERE name = ? AND epoch = ?",
-			l.holder, l.epoch, leaseTime.Microseconds(), leaseName, epoch)
+			l.holder, l.epoch, lasts(db).Microseconds(), leaseName, epoch)
 		if err != nil {
 			return err
 		}
@@ -161,7 +180,7 @@ func takeLease(ctx context.Context, db *database.DB, name string) (*lease, error
 	if err != nil {
 		return nil, err
 	}
-	l.until = start.Add(leaseTime)
+	l.until = start.Add(lasts(db))
 	return l, nil
 }
 
@@ -170,7 +189,7 @@ func (l *lease) renew(ctx context.Context) (until time.Time, err error) {
 	start := time.Now()
 	err = l.db.Transact(database.IgnoreDown(ctx), func(ctx context.Context, tx bun.Tx) error {
 		res, err := tx.ExecContext(ctx, "UPDATE lease SET expires = ? + "+nowSQL(l.db)+" WHERE name = ? AND epoch = ? AND holder = ?",
-			leaseTime.Microseconds(), leaseName, l.epoch, l.holder)
+			lasts(l.db).Microseconds(), leaseName, l.epoch, l.holder)
 		if err != nil {
 			return err
 		}
@@ -180,7 +199,7 @@ func (l *lease) renew(ctx context.Context) (until time.Time, err error) {
 		}
 		return err
 	})
-	return start.Add(leaseTime), err
+	return start.Add(lasts(l.db)), err
 }
 
 // release lets the next controller start at once.
@@ -215,6 +234,7 @@ func (e *Engine) keepLease(ctx context.Context) {
 		case err == nil:
 			e.mu.Lock()
 			e.lease.until = until
+			e.lease.wake()
 			e.mu.Unlock()
 			wait = renewEvery
 			continue

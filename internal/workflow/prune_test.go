@@ -66,6 +66,46 @@ func TestPrune(t *testing.T) {
 	})
 }
 
+// A leader that stood still past its lease goes on when nobody leads in its place.
+func TestLeaderThatStoodStillGoesOn(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		e := New(db, Options{OnLost: func(err error) { t.Error(err) }})
+		w := Register(e, Definition[struct{}]{
+			Name: "nothing", Steps: []Step[struct{}]{{Name: "nothing", Do: func(context.Context, *struct{}) error { return nil }}},
+		})
+		if err := e.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := e.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}()
+		e.mu.Lock()
+		e.lease.until = time.Now().Add(-time.Second)
+		e.mu.Unlock()
+		var id string
+		err := db.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) (err error) {
+			id, err = w.Accept(ctx, tx, Request{}, struct{}{})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Kick(id)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if op, err := e.Wait(ctx, id); err != nil || op.State != Succeeded {
+			t.Errorf("%+v, %v", op, err)
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if !e.lease.until.After(time.Now()) {
+			t.Error("it works without a lease")
+		}
+	})
+}
+
 func TestIdentityOfALiveProcessIsNotDead(t *testing.T) {
 	me := self("me")
 	if me.Boot == "" || me.PIDs == "" || me.Started == "" {

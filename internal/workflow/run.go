@@ -228,22 +228,26 @@ func (e *Engine) guarded(ctx context.Context, tx bun.Tx, op *Operation, set, whe
 	return err
 }
 
-// mayRun tells whether a step may start: this launch goes on and the lease holds.
+// mayRun tells whether a step may start: this launch goes on and the lease holds. When the process stood still so long that
+// it may not hold any more, the next renewal tells whether somebody leads in its place.
 func (e *Engine) mayRun(l *launch) bool {
-	select {
-	case <-l.drain:
-		return false
-	default:
+	for {
+		e.mu.Lock()
+		lost, late, changed := e.lost, passed(e.lease.until.Add(-leaseMargin)), e.lease.changed
+		e.mu.Unlock()
+		select {
+		case <-l.drain:
+			return false
+		default:
+		}
+		if lost || !late {
+			return !lost
+		}
+		select {
+		case <-l.drain:
+		case <-changed:
+		}
 	}
-	e.mu.Lock()
-	lost := e.lost
-	late := passed(e.lease.until.Add(-leaseMargin))
-	e.mu.Unlock()
-	if late && !lost {
-		// The process stood still. Whether somebody leads in its place, the next renewal tells.
-		e.lose(fmt.Errorf("%w: it was not renewed in time", errLost))
-	}
-	return !lost && !late
 }
 
 // do runs a step's Do until it succeeds, fails for good or its deadline passes. err is errParked or nil.
