@@ -49,6 +49,9 @@ type job struct {
 // errSuperseded: a later action took the machine over (power off cuts through start, stop and restart).
 var errSuperseded = retcode.InvalidVMState.Errorf("cut short by PoweroffVMInstance")
 
+// errOvertaken: a row went on since this transaction read it. Whoever meets it begins again.
+var errOvertaken = errors.New("compute: the machine was changed meanwhile")
+
 type workflows struct {
 	create, assemble, start, stop, restart, poweroff, resize, reinstall, rescue, del, terminate *workflow.Workflow[job]
 	discs                                                                                       *workflow.Workflow[discJob]

@@ -157,8 +157,10 @@ func (s *Service) wentOff(ctx context.Context, v *VM, d *pb.Domain) error {
 			what = event.GivenUp
 			now.because(retcode.SystemBusy.Errorf("%s went down %d times within %s", v.ID, revivals+1, reviveWithin))
 		}
-		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "reason", "reason_code"); err != nil || !ok {
+		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "reason", "reason_code"); err != nil {
 			return err
+		} else if !ok {
+			return errOvertaken
 		}
 		return s.Events.Add(ctx, tx, now.ID, what)
 	})

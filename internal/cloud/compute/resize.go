@@ -161,8 +161,10 @@ func (s *Service) notResized(ctx context.Context, tx bun.Tx, j *job, cause error
 		}
 	}
 	v.CPUs, v.MemoryMiB = j.OldCPUs, j.OldMemory
-	if ok, err := s.move(ctx, tx, v, Resizing, "cpus", "memory_mib"); err != nil || !ok {
+	if ok, err := s.move(ctx, tx, v, Resizing, "cpus", "memory_mib"); err != nil {
 		return err
+	} else if !ok {
+		return errOvertaken
 	}
 	j.Generation = v.Generation
 	return s.end(ctx, tx, j, j.before(), cause)

@@ -49,8 +49,10 @@ func (s *Service) revive(ctx context.Context, v *VM) (revived bool, err error) {
 			return err
 		}
 		now.QGAConnected = false
-		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "revived", "revived_at"); err != nil || !ok {
+		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "revived", "revived_at"); err != nil {
 			return err
+		} else if !ok {
+			return errOvertaken
 		}
 		if err := s.Events.Add(ctx, tx, now.ID, event.Revived); err != nil {
 			return err

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"errors"
 
 	"github.com/uptrace/bun"
 
@@ -132,6 +133,15 @@ func count(ctx context.Context, tx bun.Tx, company int64, region string, by int)
 func (s *Service) unplace(ctx context.Context, tx bun.Tx, v *VM) error {
 	if !v.Placed {
 		return nil
+	}
+	// The row first, which is held from here on: on PostgreSQL another transaction may have taken the machine over since it
+	// was read, and what is released would be released twice.
+	r, err := tx.NewUpdate().Model((*VM)(nil)).Set("placed = ?", false).Where("id = ? AND generation = ? AND placed", v.ID, v.Generation).Exec(ctx)
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(err, errOvertaken)
 	}
 	v.Placed = false
 	return s.Fleet.Release(ctx, tx, v.HostID, computeDemand(v))
