@@ -101,20 +101,25 @@ func vmByID(ctx context.Context, idb bun.IDB, scope action.Scope, id string) (*V
 // move changes a machine from the generation v was read in and tells whether that was still the
 // row's. columns are those that changed besides state, updated_at and generation, which it raises.
 func (s *Service) move(ctx context.Context, tx bun.Tx, v *VM, to string, columns ...string) (bool, error) {
-	before := v.Generation
-	v.State, v.Generation, v.UpdatedAt = to, before+1, s.Clock.Micros()
-	return s.write(ctx, tx, v, before, append(columns, "generation")...)
+	generation, state := v.Generation, v.State
+	v.State, v.Generation, v.UpdatedAt = to, generation+1, s.Clock.Micros()
+	return s.write(ctx, tx, v, generation, state, append(columns, "generation")...)
 }
 
 // settle is move that keeps the generation: the host was told this state already.
 func (s *Service) settle(ctx context.Context, tx bun.Tx, v *VM, to string, columns ...string) (bool, error) {
 	v.State, v.UpdatedAt = to, s.Clock.Micros()
-	return s.write(ctx, tx, v, v.Generation, columns...)
+	return s.write(ctx, tx, v, v.Generation, "", columns...)
 }
 
-func (s *Service) write(ctx context.Context, tx bun.Tx, v *VM, generation int64, columns ...string) (bool, error) {
-	r, err := tx.NewUpdate().Model(v).Column(append(columns, "state", "updated_at")...).
-		Where("id = ? AND generation = ?", v.ID, generation).Exec(ctx)
+// write is guarded by the generation and, unless it is empty, the state that the row had when it was read: the end of an
+// operation, which keeps the generation, changes that, and on PostgreSQL it may come in between.
+func (s *Service) write(ctx context.Context, tx bun.Tx, v *VM, generation int64, state string, columns ...string) (bool, error) {
+	q := tx.NewUpdate().Model(v).Column(append(columns, "state", "updated_at")...).Where("id = ? AND generation = ?", v.ID, generation)
+	if state != "" {
+		q = q.Where("state = ?", state)
+	}
+	r, err := q.Exec(ctx)
 	if err != nil {
 		return false, err
 	}
