@@ -41,14 +41,22 @@ func (c *preparedConn) put(query string, s driver.Stmt) error {
 	return err
 }
 
+// keepable is the form in which a statement is worth keeping; without ok it comes back as it was.
+func keepable(query string, args []driver.NamedValue) (string, []driver.NamedValue, bool) {
+	if len(args) > 0 {
+		return query, args, true
+	}
+	if lifted, values, ok := liftLiterals(query); ok {
+		return lifted, values, true
+	}
+	return query, args, false
+}
+
 // ExecContext executes.
 func (c *preparedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if len(args) == 0 {
-		lifted, values, ok := liftLiterals(query)
-		if !ok {
-			return c.fullConn.ExecContext(ctx, query, args)
-		}
-		query, args = lifted, values
+	query, args, ok := keepable(query, args)
+	if !ok {
+		return c.fullConn.ExecContext(ctx, query, args)
 	}
 	s, err := c.take(ctx, query)
 	if err != nil {
@@ -63,12 +71,9 @@ func (c *preparedConn) ExecContext(ctx context.Context, query string, args []dri
 
 // QueryContext queries; the statement is idle again when the rows are closed.
 func (c *preparedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if len(args) == 0 {
-		lifted, values, ok := liftLiterals(query)
-		if !ok {
-			return c.fullConn.QueryContext(ctx, query, args)
-		}
-		query, args = lifted, values
+	query, args, ok := keepable(query, args)
+	if !ok {
+		return c.fullConn.QueryContext(ctx, query, args)
 	}
 	s, err := c.take(ctx, query)
 	if err != nil {

@@ -12,23 +12,22 @@ import (
 	"github.com/lingyun-cloud/lingyun/internal/database/dbtest"
 )
 
-// Finished journals go, operations stay until they are as old as the audit.
-func TestPrune(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		c := clock.New()
-		e := New(db, Options{Clock: c})
-		w := Register(e, Definition[struct{}]{
-			Name: "nothing", Steps: []Step[struct{}]{{Name: "nothing", Do: func(context.Context, *struct{}) error { return nil }}},
-		})
-		if err := e.Start(t.Context()); err != nil {
-			t.Fatal(err)
+// startIdle starts an engine whose only workflow does nothing; do runs that and answers its operation.
+func startIdle(t *testing.T, db *database.DB, e *Engine) (do func() (id string)) {
+	t.Helper()
+	w := Register(e, Definition[struct{}]{
+		Name: "nothing", Steps: []Step[struct{}]{{Name: "nothing", Do: func(context.Context, *struct{}) error { return nil }}},
+	})
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Stop(context.Background()); err != nil {
+			t.Error(err)
 		}
-		defer func() {
-			if err := e.Stop(context.Background()); err != nil {
-				t.Error(err)
-			}
-		}()
-		var id string
+	})
+	return func() (id string) {
+		t.Helper()
 		err := db.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) (err error) {
 			id, err = w.Accept(ctx, tx, Request{}, struct{}{})
 			return err
@@ -37,6 +36,17 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.Kick(id)
+		return id
+	}
+}
+
+// Finished journals go, operations stay until they are as old as the audit.
+func TestPrune(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		c := clock.New()
+		e := New(db, Options{Clock: c})
+		do := startIdle(t, db, e)
+		id := do()
 		if _, err := e.Wait(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
@@ -70,29 +80,11 @@ func TestPrune(t *testing.T) {
 func TestLeaderThatStoodStillGoesOn(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		e := New(db, Options{OnLost: func(err error) { t.Error(err) }})
-		w := Register(e, Definition[struct{}]{
-			Name: "nothing", Steps: []Step[struct{}]{{Name: "nothing", Do: func(context.Context, *struct{}) error { return nil }}},
-		})
-		if err := e.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := e.Stop(context.Background()); err != nil {
-				t.Error(err)
-			}
-		}()
+		do := startIdle(t, db, e)
 		e.mu.Lock()
 		e.lease.until = time.Now().Add(-time.Second)
 		e.mu.Unlock()
-		var id string
-		err := db.Transact(t.Context(), func(ctx context.Context, tx bun.Tx) (err error) {
-			id, err = w.Accept(ctx, tx, Request{}, struct{}{})
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.Kick(id)
+		id := do()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		if op, err := e.Wait(ctx, id); err != nil || op.State != Succeeded {
