@@ -224,7 +224,7 @@ func (s *Service) end(ctx context.Context, tx bun.Tx, j *job, to string, cause e
 		v.QGAConnected = j.Agent
 	}
 	v.because(cause)
-	_, err = s.settle(ctx, tx, v, to, "placed", "reason", "reason_code", "qga_connected")
+	_, err = s.settle(ctx, tx, v, to, "reason", "reason_code", "qga_connected")
 	return err
 }
 

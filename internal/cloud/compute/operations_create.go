@@ -156,7 +156,7 @@ func (s *Service) created(ctx context.Context, tx bun.Tx, j *job) error {
 			}
 		}
 		v.QGAConnected = j.Agent
-		if _, err := s.settle(ctx, tx, v, to, "placed", "qga_connected"); err != nil {
+		if _, err := s.settle(ctx, tx, v, to, "qga_connected"); err != nil {
 			return err
 		}
 	}
@@ -226,7 +226,7 @@ func (s *Service) createFailed(ctx context.Context, tx bun.Tx, j *job, cause err
 	}
 	v.HostID, v.PortID, v.DeletedAt = "", "", s.Clock.Micros()
 	v.because(cause)
-	if _, err = s.move(ctx, tx, v, Failed, "host_id", "port_id", "placed", "reason", "reason_code", "deleted_at"); err != nil {
+	if _, err = s.move(ctx, tx, v, Failed, "host_id", "port_id", "reason", "reason_code", "deleted_at"); err != nil {
 		return err
 	}
 	return s.Ledger.End(ctx, tx, v.ID)

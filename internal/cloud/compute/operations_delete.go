@@ -78,7 +78,7 @@ func (s *Service) deleted(ctx context.Context, tx bun.Tx, j *job) error {
 	}
 	v.QGAConnected = false
 	v.because(nil)
-	if _, err = s.settle(ctx, tx, v, Deleted, "placed", "reason", "reason_code", "qga_connected"); err != nil {
+	if _, err = s.settle(ctx, tx, v, Deleted, "reason", "reason_code", "qga_connected"); err != nil {
 		return err
 	}
 	return s.Ledger.Recycle(ctx, tx, v.ID)
@@ -107,7 +107,7 @@ func (s *Service) notDeleted(ctx context.Context, tx bun.Tx, j *job, cause error
 	}
 	v.Listed, v.DeletedAt = true, 0
 	v.because(cause)
-	_, err = s.settle(ctx, tx, v, to, "placed", "listed", "deleted_at", "reason", "reason_code")
+	_, err = s.settle(ctx, tx, v, to, "listed", "deleted_at", "reason", "reason_code")
 	return err
 }
 

@@ -157,10 +157,8 @@ func (s *Service) wentOff(ctx context.Context, v *VM, d *pb.Domain) error {
 			what = event.GivenUp
 			now.because(retcode.SystemBusy.Errorf("%s went down %d times within %s", v.ID, revivals+1, reviveWithin))
 		}
-		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "reason", "reason_code"); err != nil {
+		if err := s.moveOn(ctx, tx, now, Stopped, "qga_connected", "reason", "reason_code"); err != nil {
 			return err
-		} else if !ok {
-			return errOvertaken
 		}
 		return s.Events.Add(ctx, tx, now.ID, what)
 	})

@@ -161,10 +161,8 @@ func (s *Service) notResized(ctx context.Context, tx bun.Tx, j *job, cause error
 		}
 	}
 	v.CPUs, v.MemoryMiB = j.OldCPUs, j.OldMemory
-	if ok, err := s.move(ctx, tx, v, Resizing, "cpus", "memory_mib"); err != nil {
+	if err := s.moveOn(ctx, tx, v, Resizing, "cpus", "memory_mib"); err != nil {
 		return err
-	} else if !ok {
-		return errOvertaken
 	}
 	j.Generation = v.Generation
 	return s.end(ctx, tx, j, j.before(), cause)

@@ -49,10 +49,8 @@ func (s *Service) revive(ctx context.Context, v *VM) (revived bool, err error) {
 			return err
 		}
 		now.QGAConnected = false
-		if ok, err := s.move(ctx, tx, now, Stopped, "placed", "qga_connected", "revived", "revived_at"); err != nil {
+		if err := s.moveOn(ctx, tx, now, Stopped, "qga_connected", "revived", "revived_at"); err != nil {
 			return err
-		} else if !ok {
-			return errOvertaken
 		}
 		if err := s.Events.Add(ctx, tx, now.ID, event.Revived); err != nil {
 			return err

@@ -106,6 +106,15 @@ func (s *Service) move(ctx context.Context, tx bun.Tx, v *VM, to string, columns
 	return s.write(ctx, tx, v, generation, state, append(columns, "generation")...)
 }
 
+// moveOn is move that answers errOvertaken when another transaction was faster.
+func (s *Service) moveOn(ctx context.Context, tx bun.Tx, v *VM, to string, columns ...string) error {
+	ok, err := s.move(ctx, tx, v, to, columns...)
+	if err == nil && !ok {
+		err = errOvertaken
+	}
+	return err
+}
+
 // settle is move that keeps the generation: the host was told this state already.
 func (s *Service) settle(ctx context.Context, tx bun.Tx, v *VM, to string, columns ...string) (bool, error) {
 	v.State, v.UpdatedAt = to, s.Clock.Micros()
@@ -134,7 +143,7 @@ func count(ctx context.Context, tx bun.Tx, company int64, region string, by int)
 	return err
 }
 
-// unplace gives back the CPU and memory that a machine holds of its host; the caller writes the column.
+// unplace gives back the CPU and memory that a machine holds of its host, and writes that it does; errOvertaken when another transaction was faster.
 func (s *Service) unplace(ctx context.Context, tx bun.Tx, v *VM) error {
 	if !v.Placed {
 		return nil
