@@ -100,12 +100,11 @@ func (s *Service) failImage(ctx context.Context, tx bun.Tx, id string, cause err
 	if err != nil || i.State != ImageMaking && i.State != ImageUploading {
 		return err
 	}
-	if err := s.Catalog.Release(ctx, tx, i.Company, i.Region, catalog.Amounts{catalog.Image: 1}); err != nil {
+	i.because(cause)
+	if err := s.changeImage(ctx, tx, i, Failed, "reason", "reason_code"); err != nil {
 		return err
 	}
-	i.because(cause)
-	_, err = s.moveImage(ctx, tx, i, Failed, "reason", "reason_code")
-	return err
+	return s.Catalog.Release(ctx, tx, i.Company, i.Region, catalog.Amounts{catalog.Image: 1})
 }
 
 // finishImage ends the making of an image with its file.
@@ -115,8 +114,7 @@ func (s *Service) finishImage(ctx context.Context, tx bun.Tx, id, digest string,
 		return err
 	}
 	i.Digest, i.SizeBytes, i.VirtualBytes, i.Progress, i.SourceURL = digest, size, virtual, 100, ""
-	_, err = s.moveImage(ctx, tx, i, ImageUsed, "digest", "size_bytes", "virtual_bytes", "progress", "source_url")
-	return err
+	return s.changeImage(ctx, tx, i, ImageUsed, "digest", "size_bytes", "virtual_bytes", "progress", "source_url")
 }
 
 // showProgress writes how far the making of an image is, in percent. Not being able to does no harm.
